@@ -114,6 +114,8 @@ pub struct RecordFilter {
     pub reason: Option<Reason>,
     /// The namespace of the policy that decided, or of the object that changed.
     pub namespace: Option<String>,
+    /// One of these namespaces, beside `namespace`: those that the person who asks may know about.
+    pub namespaces: Option<Vec<String>>,
     /// The kind of an object that changed, or by which a request was decided: of decisions the policy and the
     /// Credential are known.
     pub object_kind: Option<String>,
@@ -194,6 +196,8 @@ impl RecordFilter {
     /// The same as a query of Elasticsearch.
     pub(crate) fn query(&self) -> Value {
         let any = |group: &Vec<Test<'_>>| match &group[..] {
+            // An empty `bool` would be fulfilled by everything.
+            [] => json!({"match_none": {}}),
             [one] => one.query(),
             many => {
                 let should: Vec<Value> = many.iter().map(Test::query).collect();
@@ -212,6 +216,8 @@ impl RecordFilter {
         groups.extend(self.reason.map(|reason| vec![Test::Is("reason", reason.code())]));
         let namespace = |name| vec![Test::Is("namespace", name), Test::Is("object.namespace", name)];
         groups.extend(self.namespace.as_deref().map(namespace));
+        // Of no namespace it is a group without a test, which nothing fulfils.
+        groups.extend(self.namespaces.as_ref().map(|all| all.iter().flat_map(|name| namespace(name)).collect()));
         let wanted = self.object_kind.as_deref();
         let of_decisions = [("IdentityPolicy", POLICY), ("Credential", CREDENTIAL)];
         let of_decisions = of_decisions.iter().filter(|(kind, _)| wanted.is_none_or(|wanted| wanted == *kind));

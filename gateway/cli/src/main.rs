@@ -53,6 +53,8 @@ enum Command {
     Gateway(serve::GatewayPod),
     /// Run the operator
     Operator(idm_operator::Options),
+    /// Serve the web application and the management API over the objects of a cluster
+    Manager(Box<manager::ClusterManager>),
     /// Say in plain words why a request was or would be decided as it is, or which settings of a policy are in force
     Explain(Box<explain::Explain>),
     /// Read the audit
@@ -98,7 +100,7 @@ fn main() -> ExitCode {
         complain!("error: the crypto provider could not be installed");
         return ExitCode::FAILURE;
     }
-    let json = matches!(cli.command, Command::Gateway(_) | Command::Operator(_));
+    let json = matches!(cli.command, Command::Gateway(_) | Command::Operator(_) | Command::Manager(_));
     start_log(json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
@@ -122,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(run) => run.run().await.map(|()| ExitCode::SUCCESS),
         Command::Gateway(pod) => pod.run().await.map(|()| ExitCode::SUCCESS),
         Command::Operator(options) => idm_operator::run(options).await.map(|()| ExitCode::SUCCESS),
+        Command::Manager(manager) => manager.run().await.map(|()| ExitCode::SUCCESS),
         Command::Explain(explain) => explain.run().await,
         Command::Audit(audit) => audit.run().await,
         Command::Lint(lint) => lint.run(),

@@ -1,4 +1,6 @@
-//! The Manager of `idm run` and `idm demo`: its address, its code, its end.
+//! The Manager of `idm run` and `idm demo`: its address, its code, its end. That of a cluster is in `cluster.rs`.
+
+mod cluster;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,6 +11,8 @@ use clap::Args;
 use idm_compile::Settings;
 use idm_gateway::{AuditOptions, Gateway};
 use idm_manager::{FolderOptions, Manager, ManagerServer};
+
+pub(crate) use cluster::ClusterManager;
 
 /// Names of the Manager
 #[derive(Args, Clone, Debug)]
@@ -50,7 +54,7 @@ impl ManagerArgs {
             elasticsearch: audit.elasticsearch,
         };
         let (manager, code) = Manager::of_folder(options, &self.allowed_hosts)?;
-        let server = ManagerServer::start(address, manager).await;
+        let server = ManagerServer::start(address, manager, None).await;
         Ok(RunningManager { server: server.with_context(|| format!("cannot listen on {address}"))?, code })
     }
 }

@@ -46,7 +46,7 @@ impl Call {
     pub(crate) async fn namespace(&self, asked: Option<&str>) -> Result<String, Failure> {
         match asked {
             Some(namespace) => Ok(namespace.to_owned()),
-            None => Ok(self.manager.place.namespaces(&self.person).await?.into_iter().next().unwrap_or_default()),
+            None => Ok(self.manager.place.namespaces(&self.person).await?.names.into_iter().next().unwrap_or_default()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod folder;
+mod supply;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 pub use cluster::ClusterCredentials;
 pub use folder::FolderCredentials;
+pub use supply::supply_secrets;
 
 /// Why something was not done with a Credential. Its texts hold no key.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ pub struct Shown {
     pub suspended: bool,
     /// As the members of `status.keys`.
     pub keys: Vec<Value>,
+    /// The Secret that holds its key, in a cluster.
+    pub secret: Option<String>,
     /// The obstacle in its way, or a remark.
     pub message: Option<String>,
 }

@@ -4,7 +4,7 @@ use idm_types::visible;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::wire::FindingView;
+use crate::wire::{FindingView, ManagedBy};
 
 /// The class of a failure, by which programs tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -21,6 +21,8 @@ pub(crate) enum Code {
     MethodNotAllowed,
     /// The object changed in the meantime, or somebody else owns the field.
     Conflict,
+    /// Another tool takes the object from elsewhere: change it there.
+    ManagedByGit,
     /// The body is too large.
     TooLarge,
     /// The body is not JSON.
@@ -29,6 +31,8 @@ pub(crate) enum Code {
     Misdirected,
     /// The compiler or the API server refuses the object.
     Refused,
+    /// The Manager was started without what this needs.
+    NotConfigured,
     /// Something that is needed does not answer.
     Unavailable,
 }
@@ -42,11 +46,12 @@ impl Code {
             Code::Forbidden => 403,
             Code::NotFound => 404,
             Code::MethodNotAllowed => 405,
-            Code::Conflict => 409,
+            Code::Conflict | Code::ManagedByGit => 409,
             Code::TooLarge => 413,
             Code::UnsupportedMediaType => 415,
             Code::Misdirected => 421,
             Code::Refused => 422,
+            Code::NotConfigured => 501,
             Code::Unavailable => 503,
         }
     }
@@ -62,6 +67,39 @@ pub(crate) struct Missing {
     pub(crate) scope: String,
     /// The subjects that can give it there.
     pub(crate) granted_by: Vec<String>,
+    /// Its verb.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) verb: Option<String>,
+    /// Its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<String>,
+    /// The namespace; unset where it is missing in the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    /// The command that says who has it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) who_can: Option<String>,
+}
+
+/// A field that somebody else changed or owns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FieldConflict {
+    /// The field.
+    pub(crate) field: String,
+    /// The name that the other writer goes by at the API server.
+    pub(crate) manager: String,
+}
+
+/// The tool that owns an object, and what to give it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OwnedElsewhere {
+    /// The tool.
+    pub(crate) managed_by: ManagedBy,
+    /// The change as YAML, to be merged into the object where the tool takes it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) patch: Option<String>,
 }
 
 /// Why a request was not done. Its texts are for the caller: they hold no secret.
@@ -72,11 +110,21 @@ pub(crate) struct Failure {
     pub(crate) field: Option<String>,
     pub(crate) findings: Vec<FindingView>,
     pub(crate) missing: Option<Box<Missing>>,
+    pub(crate) conflicts: Vec<FieldConflict>,
+    pub(crate) owned: Option<Box<OwnedElsewhere>>,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), field: None, findings: Vec::new(), missing: None }
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+            findings: Vec::new(),
+            missing: None,
+            conflicts: Vec::new(),
+            owned: None,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -96,7 +144,7 @@ impl Failure {
         let first = findings.iter().find(|finding| !finding.is_note);
         let field = first.map(|finding| finding.field.clone()).filter(|field| !field.is_empty());
         let message = first.map_or_else(|| "the object is refused".to_owned(), |finding| finding.message.clone());
-        Self { code: Code::Refused, message, field, findings, missing: None }
+        Self { field, findings, ..Self::new(Code::Refused, message) }
     }
 
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
@@ -106,7 +154,7 @@ impl Failure {
 
     /// The answer, with an id under which the log has it too.
     pub(crate) fn body(&self, id: String) -> ErrorBody {
-        let Self { code, message, field, findings, missing } = self;
+        let Self { code, message, field, findings, missing, conflicts, owned } = self;
         ErrorBody {
             error: ErrorView {
                 code: *code,
@@ -115,6 +163,8 @@ impl Failure {
                 id,
                 findings: findings.clone(),
                 missing: missing.as_deref().cloned(),
+                conflicts: conflicts.clone(),
+                owned: owned.as_deref().cloned(),
             },
         }
     }
@@ -147,6 +197,12 @@ pub(crate) struct ErrorView {
     /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
+    /// The fields that somebody else changed or owns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<FieldConflict>,
+    /// The tool that owns the object.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    owned: Option<OwnedElsewhere>,
 }
 
 #[cfg(test)]

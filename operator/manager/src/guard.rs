@@ -19,18 +19,37 @@ const OWN_HEADER: &str = "x-idm-manager";
 /// The session's cookie.
 const COOKIE: &str = "idm_manager";
 
+/// How browsers reach this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS, which ends here or at a proxy in front.
+    Https,
+}
+
+impl Scheme {
+    const fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
 /// The names under which this server may be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     allowed: Vec<String>,
+    scheme: Scheme,
 }
 
 impl Names {
     /// The names of this machine for itself, and these.
-    pub(crate) fn new(more: &[String]) -> Self {
+    pub(crate) fn new(more: &[String], scheme: Scheme) -> Self {
         let own = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let more = more.iter().map(|name| name.to_ascii_lowercase());
-        Self { allowed: own.into_iter().chain(more).collect() }
+        Self { allowed: own.into_iter().chain(more).collect(), scheme }
     }
 
     /// Whether the request came to a name of this server.
@@ -46,34 +65,51 @@ impl Names {
         };
         self.allowed.iter().any(is_it).then_some(()).ok_or_else(misdirected)
     }
-}
 
-/// Whether a page of this server asks, or no page at all.
-pub(crate) fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
-    let foreign = || Failure::new(Code::Forbidden, "the request comes from a page of another origin");
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        let host = one(headers, &header::HOST).unwrap_or_default();
-        let own = format!("http://{host}");
-        if !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()) {
+    /// Whether a page of this server asks, or no page at all.
+    pub(crate) fn check_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+        let foreign = || Failure::new(Code::Forbidden, "the request comes from a page of another origin");
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            let host = one(headers, &header::HOST).unwrap_or_default();
+            let own = format!("{}://{host}", self.scheme.name());
+            if !origin.as_bytes().eq_ignore_ascii_case(own.as_bytes()) {
+                return Err(foreign());
+            }
+        }
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        if !matches!(site, None | Some(b"same-origin" | b"none")) {
             return Err(foreign());
         }
+        if method == Method::GET {
+            return Ok(());
+        }
+        let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(Failure::new(Code::UnsupportedMediaType, "send `Content-Type: application/json`"));
+        }
+        if headers.get(OWN_HEADER).map(HeaderValue::as_bytes) != Some(b"1") {
+            return Err(Failure::new(Code::Forbidden, "send the header `X-Idm-Manager: 1`"));
+        }
+        Ok(())
     }
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if !matches!(site, None | Some(b"same-origin" | b"none")) {
-        return Err(foreign());
+
+    /// The header that sets the cookie, or removes it. Over plain http the browser sends it to other ports of this
+    /// machine too, so that it is bound to the API's path, where nothing else is likely to be.
+    pub(crate) fn set_cookie(&self, value: Option<&str>) -> String {
+        let age = if value.is_none() { "; Max-Age=0" } else { "" };
+        let secure = if self.scheme == Scheme::Https { "; Secure" } else { "" };
+        format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/api/v1{secure}{age}", value.unwrap_or_default())
     }
-    if method == Method::GET {
-        return Ok(());
+
+    /// Adds to an answer what every answer carries.
+    pub(crate) fn protect(&self, headers: &mut HeaderMap, is_immutable: bool) {
+        protect(headers, is_immutable);
+        if self.scheme == Scheme::Https {
+            let year = HeaderValue::from_static("max-age=31536000");
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
     }
-    let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(Failure::new(Code::UnsupportedMediaType, "send `Content-Type: application/json`"));
-    }
-    if headers.get(OWN_HEADER).map(HeaderValue::as_bytes) != Some(b"1") {
-        return Err(Failure::new(Code::Forbidden, "send the header `X-Idm-Manager: 1`"));
-    }
-    Ok(())
 }
 
 /// The cookie of the request; two of them are none.
@@ -87,21 +123,13 @@ pub(crate) fn cookie<'h>(headers: &'h HeaderMap) -> Option<&'h str> {
     found.next().filter(|_| found.next().is_none())
 }
 
-/// The header that sets the cookie, or removes it. Over plain http the browser sends it to other ports of this
-/// machine too, so that it is bound to the API's path, where nothing else is likely to be.
-pub(crate) fn set_cookie(value: Option<&str>) -> String {
-    let age = if value.is_none() { "; Max-Age=0" } else { "" };
-    format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/api/v1{age}", value.unwrap_or_default())
-}
-
 fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut all = headers.get_all(name).iter();
     let first = all.next()?.to_str().ok()?;
     all.next().is_none().then_some(first)
 }
 
-/// Adds to an answer what every answer carries.
-pub(crate) fn protect(headers: &mut HeaderMap, is_immutable: bool) {
+fn protect(headers: &mut HeaderMap, is_immutable: bool) {
     let cache = if is_immutable { "public, max-age=31536000, immutable" } else { "no-store" };
     for (name, value) in [
         (header::CACHE_CONTROL, cache),
@@ -131,7 +159,7 @@ mod tests {
 
     #[test]
     fn only_names_of_this_server_are_answered() {
-        let names = Names::new(&["idm.corp.example".into()]);
+        let names = Names::new(&["idm.corp.example".into()], Scheme::Http);
         let host = |host: &str| names.check_host(&headers(&[("host", host)]), &Uri::from_static("/"));
         for good in ["localhost", "LOCALHOST:8003", "127.0.0.1:1", "[::1]:8003", "idm.corp.example", "localhost:"] {
             assert!(host(good).is_ok(), "{good}");
@@ -149,7 +177,7 @@ mod tests {
         let own = [("host", "localhost:1"), ("content-type", "application/json"), ("x-idm-manager", "1")];
         let post = |more: &[(&str, &str)], without: &str| {
             let all: Vec<_> = own.iter().filter(|(name, _)| *name != without).chain(more).copied().collect();
-            check_origin(&Method::POST, &headers(&all)).map_err(|failure| failure.code)
+            Names::new(&[], Scheme::Http).check_origin(&Method::POST, &headers(&all)).map_err(|failure| failure.code)
         };
         assert_eq!(post(&[], ""), Ok(()));
         assert_eq!(post(&[("origin", "http://localhost:1"), ("sec-fetch-site", "same-origin")], ""), Ok(()));
@@ -165,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn over_tls_only_pages_that_came_over_tls_count() {
+        let names = Names::new(&[], Scheme::Https);
+        let get = |origin| names.check_origin(&Method::GET, &headers(&[("host", "localhost"), ("origin", origin)]));
+        assert!(get("https://localhost").is_ok() && get("http://localhost").is_err());
+        let mut answer = HeaderMap::new();
+        names.protect(&mut answer, false);
+        assert!(answer.contains_key("strict-transport-security") && answer.contains_key("content-security-policy"));
+    }
+
+    #[test]
     fn of_two_cookies_none_counts() {
         let cookie = |lines: &[&str]| {
             let pairs: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
@@ -173,6 +211,8 @@ mod tests {
         assert_eq!(cookie(&["a=b; idm_manager=c"]).as_deref(), Some("c"));
         assert_eq!(cookie(&["idm_manager=c; idm_manager=d"]), None);
         assert_eq!(cookie(&["idm_manager=c", "idm_manager=c"]), None);
-        assert!(set_cookie(Some("x")).contains("HttpOnly; SameSite=Strict"));
+        let set_cookie = |scheme| Names::new(&[], scheme).set_cookie(Some("x"));
+        assert!(set_cookie(Scheme::Http).contains("HttpOnly; SameSite=Strict"));
+        assert!(!set_cookie(Scheme::Http).contains("Secure") && set_cookie(Scheme::Https).contains("; Secure"));
     }
 }

@@ -1,9 +1,10 @@
 //! The management API, and the server that delivers the web application.
 //!
-//! In: requests of people with a browser or a program. Out: the objects of a folder, shown, checked and changed; their
-//! keys; the audit. `idm run` and `idm demo` use it over their folder, and `idm credential` uses what it knows of keys,
-//! in a folder and in a cluster.
-//! Never: a secret in an answer (but a new key, once), a change that the compiler did not take.
+//! In: requests of people with a browser or a program. Out: the objects of a folder or of a cluster, shown, checked and
+//! changed; their keys; the audit. `idm run` and `idm demo` use it over their folder, `idm manager` over a cluster, and
+//! `idm credential` uses what it knows of keys, in both.
+//! Never: a secret in an answer (but a new key of a folder, once); a change of a folder that the compiler did not take;
+//! in a cluster anything with other rights than those of the person who asks.
 //! Start at `table.rs`, which has every endpoint; `server.rs` brings a request to one of them; `place.rs` is the border
 //! behind which the objects are.
 
@@ -20,10 +21,15 @@ mod place;
 mod server;
 mod session;
 mod table;
+mod tls;
 mod wire;
 
 pub use credential::{
     ClusterCredentials, CredentialError, FolderCredentials, Made, Shown, is_credential_name, new_api_key,
+    supply_secrets,
 };
+pub use guard::Scheme;
 pub use manager::{FolderOptions, Manager, StartError};
+pub use place::cluster::ClusterOptions;
 pub use server::ManagerServer;
+pub use tls::{ServerTls, TlsError};

@@ -13,10 +13,11 @@ use idm_types::{Clock, DecisionId, Redacted, Timestamp};
 use tokio::sync::RwLock;
 
 use crate::failure::{Code, Failure};
-use crate::guard::Names;
+use crate::guard::{Names, Scheme};
 use crate::place::Place;
+use crate::place::cluster::{ClusterOptions, ClusterPlace};
 use crate::place::folder::FolderPlace;
-use crate::session::{OneTimeCode, Person, Sessions};
+use crate::session::{Access, OneTimeCode, Person, Sessions};
 use crate::table::{Endpoint, endpoints};
 use crate::wire::SignIn;
 
@@ -37,18 +38,28 @@ pub struct FolderOptions {
     pub elasticsearch: Option<Elasticsearch>,
 }
 
-/// The records of this process in a folder, and all of them on a server, if there is one.
+/// The records of this process in a folder, and all of them on a server, where there are such.
+#[derive(Default)]
 pub(crate) struct AuditPlace {
-    pub(crate) dir: PathBuf,
-    pub(crate) own: Records,
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) own: Option<Records>,
     pub(crate) server: Option<Records>,
 }
 
 impl AuditPlace {
     /// The place with all of them.
-    pub(crate) fn all(&self) -> &Records {
-        self.server.as_ref().unwrap_or(&self.own)
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn all(&self) -> Result<&Records, Failure> {
+        self.server.as_ref().or(self.own.as_ref()).ok_or_else(not_configured)
     }
+}
+
+pub(crate) fn not_configured() -> Failure {
+    let message = "the audit is not configured here: the Manager of a cluster reads records from Elasticsearch \
+                   (--elasticsearch)";
+    Failure::new(Code::NotConfigured, message)
 }
 
 /// Why a manager cannot start.
@@ -63,6 +74,9 @@ pub enum StartError {
     /// The gateway was stopped.
     #[error("the gateway does not run")]
     NoGateway,
+    /// The API server cannot be asked.
+    #[error("the API server cannot be asked: {0}")]
+    ApiServer(String),
 }
 
 /// The management API over one place of objects.
@@ -72,7 +86,8 @@ pub struct Manager {
     pub(crate) names: Names,
     pub(crate) endpoints: Arc<[Endpoint]>,
     sessions: Mutex<Sessions>,
-    code: Mutex<OneTimeCode>,
+    /// Of a folder.
+    code: Option<Mutex<OneTimeCode>>,
     clock: Clock,
     /// Held shared by every request under way.
     under_way: Arc<RwLock<()>>,
@@ -101,19 +116,40 @@ impl Manager {
         let shown = code.shown();
         let server = options.elasticsearch.clone().map(ServerReader::new).transpose()?.map(Records::Server);
         let dir = options.audit_dir.clone();
-        let audit = AuditPlace { own: Records::Folder(dir.clone()), dir, server };
+        let audit = AuditPlace { own: Some(Records::Folder(dir.clone())), dir: Some(dir), server };
         let place = FolderPlace::new(options).ok_or(StartError::NoGateway)?;
-        let manager = Self {
-            place: Box::new(place),
+        let names = Names::new(allowed_hosts, Scheme::Http);
+        let manager = Self::new(Box::new(place), audit, names, clock);
+        Ok((Arc::new(Self { code: Some(Mutex::new(code)), ..manager }), shown))
+    }
+
+    /// Over the cluster of an API server, where people sign in with tokens of theirs.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn of_cluster(
+        options: ClusterOptions,
+        allowed_hosts: &[String],
+        scheme: Scheme,
+    ) -> Result<Arc<Self>, StartError> {
+        let clock = Clock::of_process();
+        let server = options.elasticsearch.clone().map(ServerReader::new).transpose()?.map(Records::Server);
+        let place = ClusterPlace::new(options, clock.clone())?;
+        let audit = AuditPlace { server, ..AuditPlace::default() };
+        Ok(Arc::new(Self::new(Box::new(place), audit, Names::new(allowed_hosts, scheme), clock)))
+    }
+
+    pub(crate) fn new(place: Box<dyn Place>, audit: AuditPlace, names: Names, clock: Clock) -> Self {
+        Self {
+            place,
             audit,
-            names: Names::new(allowed_hosts),
+            names,
             endpoints: endpoints(),
             sessions: Mutex::default(),
-            code: Mutex::new(code),
+            code: None,
             clock,
             under_way: Arc::default(),
-        };
-        Ok((Arc::new(manager), shown))
+        }
     }
 
     /// Work that a stop waits for.
@@ -150,18 +186,33 @@ impl Manager {
     }
 
     /// Opens a session; returns its cookie.
-    pub(crate) async fn open_session(&self, SignIn { code }: SignIn) -> Result<Redacted<String>, Failure> {
-        let checked = {
-            let mut known = self.code.lock().unwrap_or_else(PoisonError::into_inner);
-            known.redeem(&code, self.clock.uptime())
+    pub(crate) async fn open_session(&self, with: SignIn) -> Result<Redacted<String>, Failure> {
+        let person = match self.person_of(with).await {
+            Err(failure) if failure.code == Code::NoSession => {
+                tokio::time::sleep(WRONG_COSTS).await;
+                return Err(failure);
+            }
+            found => found?,
         };
-        if let Err(error) = checked {
-            tokio::time::sleep(WRONG_COSTS).await;
-            return Err(Failure::new(Code::NoSession, error.to_string()));
-        }
-        let person = self.place.sign_in().await?;
         let random = random().map_err(|error| Failure::unavailable(error.to_string()))?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(sessions.open(person, random, self.clock.uptime()))
+        let opened = sessions.open(person, random, self.clock.uptime());
+        opened.ok_or_else(|| Failure::unavailable(StartError::NoRandom.to_string()))
+    }
+
+    async fn person_of(&self, SignIn { code, token, namespaces }: SignIn) -> Result<Person, Failure> {
+        let token = token.map(Redacted::new);
+        let Some(known) = &self.code else {
+            let give = "give `token`: a bearer token of the API server, such as `kubectl create token` makes";
+            let token = token.ok_or_else(|| Failure::invalid(give).at("token"))?;
+            return self.place.sign_in(Some(Access::new(token, namespaces))).await;
+        };
+        let code = code.ok_or_else(|| Failure::invalid("give `code`: it was printed at the start").at("code"))?;
+        let redeemed = {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.redeem(&code, self.clock.uptime())
+        };
+        redeemed.map_err(|error| Failure::new(Code::NoSession, error.to_string()))?;
+        self.place.sign_in(None).await
     }
 }

@@ -1,6 +1,9 @@
 //! The border behind which the objects are: a folder, or a cluster. What asks for them does not know which.
 
+pub(crate) mod cluster;
+mod draft;
 pub(crate) mod folder;
+mod summary;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +12,9 @@ use idm_compile::{Compiled, World};
 use idm_permission::Permission;
 use idm_types::Timestamp;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Missing};
 use crate::kind::ObjectKind;
-use crate::session::Person;
+use crate::session::{Access, Person};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
@@ -58,16 +61,36 @@ impl Draft {
 pub(crate) struct Understood {
     pub(crate) world: World,
     pub(crate) compiled: Compiled,
+    /// The permissions without which it is not whole.
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// The namespaces of a person.
+#[derive(Clone, Debug)]
+pub(crate) struct Namespaces {
+    pub(crate) names: Vec<String>,
+    /// Why there may be more.
+    pub(crate) note: Option<String>,
+}
+
+/// The namespaces whose records a person may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AuditScope {
+    All,
+    Of(Vec<String>),
 }
 
 /// A place of objects.
 pub(crate) trait Place: Send + Sync {
     fn mode(&self) -> Mode;
 
-    /// The person whom the code stands for.
-    fn sign_in<'a>(&'a self) -> Later<'a, Person>;
+    /// The person whom the code stands for, or whose token it is.
+    fn sign_in<'a>(&'a self, access: Option<Access>) -> Later<'a, Person>;
 
-    fn namespaces<'a>(&'a self, person: &'a Person) -> Later<'a, Vec<String>>;
+    fn namespaces<'a>(&'a self, person: &'a Person) -> Later<'a, Namespaces>;
+
+    /// The records that the person may read, of one namespace or of all.
+    fn audited<'a>(&'a self, person: &'a Person, namespace: Option<&'a str>) -> Later<'a, AuditScope>;
 
     /// Verbs by kind, in a namespace.
     fn permissions<'a>(

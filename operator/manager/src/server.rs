@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use idm_types::Timestamp;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,11 +22,12 @@ use crate::Manager;
 use crate::assets;
 use crate::call::{Body, Call, Reply};
 use crate::failure::{Code, Failure};
-use crate::guard::{check_origin, cookie, protect};
+use crate::guard::cookie;
 use crate::kind::ObjectKind;
 use crate::manager::new_id;
 use crate::session::Person;
 use crate::table::{Endpoint, Needs};
+use crate::tls::ServerTls;
 
 /// Connections at once. A browser has six.
 const MAX_CONNECTIONS: usize = 256;
@@ -38,6 +40,9 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(90);
 /// The largest body: no object of the API server is larger.
 const MAX_BODY: usize = 1 << 20;
 
+/// The address for probes.
+const LIVE: &str = "/-/live";
+
 /// A running server; ends when dropped.
 pub struct ManagerServer {
     address: SocketAddr,
@@ -49,15 +54,16 @@ pub struct ManagerServer {
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ManagerServer {
-    /// Listens and serves.
+    /// Listens and serves, over TLS where there is a certificate.
     ///
     /// # Errors
     /// The address is taken.
-    pub async fn start(listen: SocketAddr, manager: Arc<Manager>) -> std::io::Result<Self> {
+    pub async fn start(listen: SocketAddr, manager: Arc<Manager>, tls: Option<ServerTls>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let serving = manager.clone();
+        let tls = tls.map(Arc::new);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -72,13 +78,13 @@ impl ManagerServer {
                         continue;
                     }
                 };
-                let manager = serving.clone();
+                let (manager, tls) = (serving.clone(), tls.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    let service = service_fn(move |request| answer(manager.clone(), request));
-                    let mut builder = hyper::server::conn::http1::Builder::new();
-                    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                    let Some(tls) = tls else { return serve_connection(stream, manager).await };
+                    if let Ok(Some(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                        serve_connection(stream, manager).await;
+                    }
                 });
             }
         });
@@ -103,12 +109,33 @@ impl Drop for ManagerServer {
     }
 }
 
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, manager: Arc<Manager>) {
+    let service = service_fn(move |request| answer(manager.clone(), request));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
 async fn answer(manager: Arc<Manager>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_api = path.starts_with("/api/");
+    // Probes come to an address, not to a name, and learn nothing but that somebody answers.
+    if path == LIVE {
+        let mut response = Response::new(Body::Whole(None));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
     let reply = match manager.names.check_host(request.headers(), request.uri()) {
         Err(failure) => Err(failure),
-        Ok(()) if is_api => serve(&manager, request).await,
+        Ok(()) if is_api => {
+            let cookie = cookie(request.headers()).map(str::to_owned);
+            let served = serve(&manager, request).await;
+            // A token that is over ends the session that was opened with it.
+            if let (Err(Failure { code: Code::NoSession, .. }), Some(cookie)) = (&served, &cookie) {
+                manager.end_session(cookie);
+            }
+            served
+        }
         Ok(()) => page(&method, &path),
     };
     let (reply, is_immutable) = match reply {
@@ -120,7 +147,7 @@ async fn answer(manager: Arc<Manager>, request: Request<Incoming>) -> Result<Res
     for (name, value) in reply.headers {
         response.headers_mut().append(name, value);
     }
-    protect(response.headers_mut(), is_immutable);
+    manager.names.protect(response.headers_mut(), is_immutable);
     Ok(response)
 }
 
@@ -144,7 +171,7 @@ fn refusal(failure: &Failure) -> Reply {
 async fn serve(manager: &Arc<Manager>, request: Request<Incoming>) -> Result<(Reply, bool), Failure> {
     let (head, body) = request.into_parts();
     let (endpoint, path) = route(manager, &head.method, head.uri.path())?;
-    check_origin(&head.method, &head.headers)?;
+    manager.names.check_origin(&head.method, &head.headers)?;
     let cookie = cookie(&head.headers).map(str::to_owned);
     let person = match endpoint.needs {
         Needs::Nobody => nobody(),
@@ -236,7 +263,7 @@ async fn read(body: Incoming) -> Result<Value, Failure> {
 }
 
 fn nobody() -> Person {
-    Person { name: String::new(), uid: String::new(), groups: Vec::new() }
+    Person { name: String::new(), uid: String::new(), groups: Vec::new(), access: None }
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
-//! Sessions of people: opened by a code that is printed once, and held in memory only.
+//! Sessions of people: opened by a code that is printed once, or by a token of a cluster, and held in memory only.
 //!
 //! A session is known by the hash of its cookie. Clock and random bits are arguments.
 
+mod access;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_types::{Redacted, Uptime, hex};
 use sha2::{Digest, Sha256};
+
+use access::SealedAccess;
+pub(crate) use access::{Access, TokenId};
 
 /// A session ends after this time.
 const LIFETIME_MS: u64 = 8 * 3_600_000;
@@ -27,6 +33,8 @@ pub(crate) struct Person {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) groups: Vec<String>,
+    /// The token of a person of a cluster.
+    pub(crate) access: Option<Arc<Access>>,
 }
 
 /// Why a code opens no session.
@@ -79,7 +87,9 @@ impl OneTimeCode {
 }
 
 struct Session {
+    /// Without their token.
     person: Person,
+    access: Option<SealedAccess>,
     began: Uptime,
     seen: Uptime,
 }
@@ -89,17 +99,21 @@ struct Session {
 pub(crate) struct Sessions(HashMap<[u8; 32], Session>);
 
 impl Sessions {
-    /// Opens a session; returns the value of its cookie.
-    pub(crate) fn open(&mut self, person: Person, random: [u8; 32], now: Uptime) -> Redacted<String> {
+    /// Opens a session; returns the value of its cookie. `None` where the system has no random bits for the token.
+    pub(crate) fn open(&mut self, mut person: Person, random: [u8; 32], now: Uptime) -> Option<Redacted<String>> {
         let cookie = Redacted::new(hex(&random));
+        let access = match person.access.take() {
+            Some(access) => Some(SealedAccess::seal(&access, &cookie)?),
+            None => None,
+        };
         self.0.retain(|_, session| session.lives(now));
         if self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, session)| session.seen).map(|(key, _)| *key);
             oldest.and_then(|key| self.0.remove(&key));
         }
-        let session = Session { person, began: now, seen: now };
+        let session = Session { person, access, began: now, seen: now };
         self.0.insert(Sha256::digest(cookie.reveal()).into(), session);
-        cookie
+        Some(cookie)
     }
 
     /// The person of a cookie; the session rests from now on.
@@ -111,7 +125,11 @@ impl Sessions {
         }
         let session = self.0.get_mut(&key)?;
         session.seen = now;
-        Some(session.person.clone())
+        let mut person = session.person.clone();
+        if let Some(sealed) = &session.access {
+            person.access = Some(Arc::new(sealed.open(&Redacted::new(cookie.to_owned()))?));
+        }
+        Some(person)
     }
 
     /// Whether a session is open; it goes on resting.
@@ -138,7 +156,7 @@ mod tests {
     use super::*;
 
     fn person() -> Person {
-        Person { name: "ana".into(), uid: "1".into(), groups: vec![] }
+        Person { name: "ana".into(), uid: "1".into(), groups: vec![], access: None }
     }
 
     #[test]
@@ -161,7 +179,7 @@ mod tests {
     #[test]
     fn a_session_ends_by_rest_by_age_and_by_its_person() {
         let mut sessions = Sessions::default();
-        let cookie = sessions.open(person(), [7; 32], Uptime(0));
+        let cookie = sessions.open(person(), [7; 32], Uptime(0)).expect("a cookie");
         let cookie = cookie.reveal();
         let mut now = 0;
         while now + REST_MS - 1 < LIFETIME_MS {
@@ -169,11 +187,22 @@ mod tests {
             assert!(sessions.person(cookie, Uptime(now)).is_some(), "{now}");
         }
         assert!(sessions.person(cookie, Uptime(LIFETIME_MS)).is_none());
-        let cookie = sessions.open(person(), [8; 32], Uptime(0));
+        let cookie = sessions.open(person(), [8; 32], Uptime(0)).expect("a cookie");
         assert!(sessions.person(cookie.reveal(), Uptime(REST_MS)).is_none());
-        let cookie = sessions.open(person(), [9; 32], Uptime(0));
+        let cookie = sessions.open(person(), [9; 32], Uptime(0)).expect("a cookie");
         sessions.end(cookie.reveal());
         assert!(sessions.person(cookie.reveal(), Uptime(1)).is_none());
+    }
+
+    #[test]
+    fn a_token_comes_back_with_its_cookie() {
+        let access = Arc::new(Access::new(Redacted::new("t-1".into()), vec![]));
+        let mut sessions = Sessions::default();
+        let of_token = Person { access: Some(access), ..person() };
+        let cookie = sessions.open(of_token, [7; 32], Uptime(0)).expect("a cookie");
+        assert!(sessions.0.values().all(|session| session.person.access.is_none()), "at rest it is sealed");
+        let known = sessions.person(cookie.reveal(), Uptime(1)).expect("a session");
+        assert_eq!(known.access.expect("a token").token.reveal(), "t-1");
     }
 
     #[test]
@@ -182,7 +211,7 @@ mod tests {
         for number in 0..=MOST as u64 {
             let mut random = [0; 32];
             random[..8].copy_from_slice(&number.to_be_bytes());
-            sessions.open(person(), random, Uptime(number));
+            sessions.open(person(), random, Uptime(number)).expect("a cookie");
         }
         assert_eq!(sessions.0.len(), MOST);
     }

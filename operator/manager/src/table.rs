@@ -161,7 +161,8 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
     let of_credential = |verb| Needs::Verb(verb, Kind::Credential);
     Arc::new([
         Endpoint::taking("openSession", post.clone(), "/api/v1/session", Nobody, api::session::open)
-            .says("Opens a session by the code that was printed at the start"),
+            .says("Opens a session by the code that was printed at the start, or by a token of the API server"),
+        Endpoint::get("signInWay", "/api/v1/session", Nobody, api::session::way).says("How people sign in here"),
         Endpoint::plain("endSession", delete.clone(), "/api/v1/session", Session, api::session::end)
             .says("Ends the session"),
         Endpoint::get("me", "/api/v1/me", Session, api::me::me)
@@ -253,7 +254,7 @@ mod tests {
         let addresses: BTreeSet<_> = all.iter().map(|of| (of.method.as_str(), of.path)).collect();
         assert_eq!((ids.len(), addresses.len()), (all.len(), all.len()));
         let open: Vec<_> = all.iter().filter(|of| of.needs == Needs::Nobody).map(|of| of.id).collect();
-        assert_eq!(open, ["openSession"]);
+        assert_eq!(open, ["openSession", "signInWay"]);
         assert!(all.iter().all(|of| !of.summary.is_empty() && of.path.starts_with("/api/v1/")));
     }
 

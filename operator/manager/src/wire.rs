@@ -12,12 +12,27 @@ use serde_json::Value;
 
 use crate::failure::Missing;
 
-/// The code for a session.
+/// What opens a session: a code in a folder, a token in a cluster.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SignIn {
     /// The code that was printed at the start.
-    pub(crate) code: String,
+    pub(crate) code: Option<String>,
+    /// A bearer token of the API server.
+    pub(crate) token: Option<String>,
+    /// Namespaces of the cluster to look at, for a person who may not list them.
+    #[serde(default)]
+    pub(crate) namespaces: Vec<String>,
+}
+
+/// How people sign in here.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignInWay {
+    /// The place of the objects.
+    pub(crate) mode: Mode,
+    /// The member of the request that opens a session: `code` or `token`.
+    pub(crate) with: &'static str,
 }
 
 /// The place of the objects.
@@ -26,6 +41,8 @@ pub(crate) struct SignIn {
 pub(crate) enum Mode {
     /// In a folder of YAML.
     Folder,
+    /// In a cluster.
+    Cluster,
 }
 
 /// Whether a verb is allowed.
@@ -54,6 +71,9 @@ pub(crate) struct Me {
     pub(crate) mode: Mode,
     /// The namespaces that they may look at.
     pub(crate) namespaces: Vec<String>,
+    /// Why there may be more namespaces than these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespaces_note: Option<String>,
     /// The version of idm.
     pub(crate) version: &'static str,
     /// Verbs by kind, in the namespace that was asked for.

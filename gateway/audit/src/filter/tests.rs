@@ -23,6 +23,12 @@ fn matched(filter: &RecordFilter) -> String {
 }
 
 #[test]
+fn of_no_namespace_a_server_finds_nothing() {
+    let filter = RecordFilter { namespaces: Some(vec![]), ..RecordFilter::default() };
+    assert!(filter.query().to_string().contains(r#"{"match_none":{}}"#));
+}
+
+#[test]
 fn each_field_of_a_filter_chooses() {
     let all = RecordFilter::default();
     let some = |text: &str| Some(text.to_owned());
@@ -36,6 +42,9 @@ fn each_field_of_a_filter_chooses() {
         (RecordFilter { reason: Reason::from_code("NoCredentials"), ..all.clone() }, ""),
         (RecordFilter { namespace: some("shop"), ..all.clone() }, "DC"),
         (RecordFilter { namespace: some("sho"), ..all.clone() }, ""),
+        (RecordFilter { namespaces: Some(vec!["bank".into(), "shop".into()]), ..all.clone() }, "DC"),
+        (RecordFilter { namespaces: Some(vec!["bank".into()]), namespace: some("shop"), ..all.clone() }, ""),
+        (RecordFilter { namespaces: Some(vec![]), ..all.clone() }, ""),
         (RecordFilter { object_kind: some("Credential"), ..all.clone() }, "DC"),
         (RecordFilter { object_kind: some("IdentityPolicy"), name: some("orders"), ..all.clone() }, "D"),
         (RecordFilter { object_kind: some("IdentityPolicy"), name: some("nightly"), ..all.clone() }, ""),

@@ -137,6 +137,7 @@ impl Search {
             outcome: self.outcome,
             reason: self.reason,
             namespace: self.namespace.clone(),
+            namespaces: None,
             object_kind,
             name,
             who: self.who.clone(),

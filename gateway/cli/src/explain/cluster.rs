@@ -1,14 +1,14 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
 use idm_compile::{Settings, World, compile, yaml};
-use idm_manager::CredentialError;
+use idm_manager::{CredentialError, supply_secrets};
 use idm_permission::Kind;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::source::{Prepared, supply_secrets};
+use super::source::Prepared;
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Group, version, kind and resource of what routes and their targets are.

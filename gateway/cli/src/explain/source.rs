@@ -1,13 +1,11 @@
 //! The configuration by which something is explained: a folder, or the objects of a cluster.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
-use idm_compile::{Compiled, Settings, World, compile, missing_secrets, rotated, signing_secret, yaml};
+use idm_compile::{Compiled, Settings, World, compile, yaml};
 use idm_gateway::source::dir::{self, DirError};
-use idm_types::{Redacted, Timestamp};
+use idm_manager::supply_secrets;
 
 use super::cluster;
 
@@ -58,25 +56,4 @@ impl Prepared {
             Err(DirError::Files(errors).into())
         }
     }
-}
-
-/// Makes up the Secrets of Credentials and of token services that are missing. Returns the names of those of
-/// Credentials, which callers cannot have.
-pub(super) fn supply_secrets(world: &mut World) -> anyhow::Result<Vec<String>> {
-    let mut unread = Vec::new();
-    for missing in missing_secrets(world) {
-        let value = Redacted::new(missing.value(&idm_manager::new_api_key()?).into_bytes());
-        world.secrets.insert(missing.secret.clone(), BTreeMap::from([(missing.field.clone(), value)]));
-        unread.push(missing.secret);
-    }
-    for (policy, (name, field)) in
-        world.policies.clone().iter().filter_map(|policy| Some((policy, signing_secret(policy)?)))
-    {
-        if world.secrets.contains_key(&name) {
-            continue;
-        }
-        let keys = rotated(policy, None, Timestamp::now()).context("no signing key can be made")?;
-        world.secrets.insert(name, BTreeMap::from([(field, Redacted::new(keys.into_bytes()))]));
-    }
-    Ok(unread)
 }

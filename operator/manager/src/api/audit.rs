@@ -15,6 +15,7 @@ use crate::Manager;
 use crate::call::{Body, Call, Reply, blocking};
 use crate::failure::{Code, Failure};
 use crate::manager::AuditPlace;
+use crate::place::AuditScope;
 use crate::wire::audit::{AuditEntry, AuditItem, AuditPage};
 
 /// The filters of a query.
@@ -56,12 +57,22 @@ fn filter(call: &Call) -> Result<RecordFilter, Failure> {
         outcome: outcome.transpose()?,
         reason: reason.transpose()?,
         namespace: text("namespace"),
+        namespaces: None,
         object_kind: text("objectKind"),
         name: text("name"),
         who: text("who"),
         text: text("text"),
         since: time("since")?,
         until: time("until")?,
+    })
+}
+
+/// The same, of the records that the person may read.
+pub(crate) async fn permitted(call: &Call, filter: RecordFilter) -> Result<RecordFilter, Failure> {
+    let scope = call.manager.place.audited(&call.person, filter.namespace.as_deref()).await?;
+    Ok(match scope {
+        AuditScope::All => filter,
+        AuditScope::Of(namespaces) => RecordFilter { namespaces: Some(namespaces), ..filter },
     })
 }
 
@@ -76,7 +87,7 @@ pub(crate) async fn page(
     before: Option<&Cursor>,
     limit: usize,
 ) -> Result<Page, Failure> {
-    let page = manager.audit.all().page(filter, before, limit).await;
+    let page = manager.audit.all()?.page(filter, before, limit).await;
     page.map_err(|error| match error {
         ReadError::Cursor(_) => Failure::invalid(error.to_string()).at("before"),
         other => unread(&other),
@@ -87,7 +98,8 @@ pub(crate) async fn search(call: Call) -> Result<AuditPage, Failure> {
     let before = call.parameter("before").map(str::parse).transpose();
     let before = before.map_err(|error: idm_audit::NoCursor| Failure::invalid(error.to_string()).at("before"))?;
     let limit = call.number("limit", USUAL, MOST)?;
-    let page = page(&call.manager, &filter(&call)?, before.as_ref(), limit).await?;
+    let filter = permitted(&call, filter(&call)?).await?;
+    let page = page(&call.manager, &filter, before.as_ref(), limit).await?;
     Ok(AuditPage {
         items: page.items.iter().map(AuditItem::of).collect(),
         next: page.next.map(|next| next.to_string()),
@@ -98,13 +110,22 @@ pub(crate) async fn search(call: Call) -> Result<AuditPage, Failure> {
 pub(crate) async fn entry(call: Call) -> Result<AuditEntry, Failure> {
     let id = call.part("id");
     let missing = || Failure::new(Code::NotFound, "there is no record of this id, or none any more");
+    let scope = call.manager.place.audited(&call.person, None).await?;
     let AuditPlace { own, server, .. } = &call.manager.audit;
+    call.manager.audit.all()?;
     // The newest records of this process may not be on the server yet.
-    let mut found = own.find(id).await.ok().flatten();
+    let mut found = match own {
+        Some(own) => own.find(id).await.ok().flatten(),
+        None => None,
+    };
     if let (None, Some(server)) = (&found, server) {
         found = server.find(id).await.map_err(|error| unread(&error))?;
     }
-    let record = found.ok_or_else(missing)?;
+    let is_shown = |record: &StoredRecord| match &scope {
+        AuditScope::All => true,
+        AuditScope::Of(namespaces) => namespaces.iter().any(|namespace| namespace == record.namespace()),
+    };
+    let record = found.filter(is_shown).ok_or_else(missing)?;
     Ok(AuditEntry { item: AuditItem::of(&record), explanation: record.explain(), record: record.value().clone() })
 }
 
@@ -115,7 +136,7 @@ pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {
         Some(_) => return Err(Failure::invalid("`format` must be `jsonl` or `csv`").at("format")),
     };
     let name = if head.is_some() { "audit.csv" } else { "audit.jsonl" };
-    let (filter, manager) = (filter(&call)?, call.manager.clone());
+    let (filter, manager) = (permitted(&call, filter(&call)?).await?, call.manager.clone());
     let (pieces, body) = mpsc::channel(WAITING);
     let first = page(&manager, &filter, None, EXPORTED).await?;
     tokio::spawn(async move {
@@ -138,8 +159,10 @@ pub(crate) async fn export(call: Call) -> Result<Reply, Failure> {
 
 /// Follows the records of this process from now on, or from behind the one that the reader saw last.
 pub(crate) async fn stream(call: Call) -> Result<Reply, Failure> {
-    let filter = filter(&call)?;
-    let (dir, last) = (call.manager.audit.dir.clone(), call.last_event.clone());
+    let filter = permitted(&call, filter(&call)?).await?;
+    let no_stream = "records are followed where they are written: search them here instead";
+    let dir = call.manager.audit.dir.clone().ok_or_else(|| Failure::new(Code::NotConfigured, no_stream))?;
+    let last = call.last_event.clone();
     let begun = blocking(move || begin(&dir, last.as_deref())).await?;
     let (tail, is_gap) = begun.map_err(|_| Failure::unavailable("the records cannot be read"))?;
     let (pieces, body) = mpsc::channel(WAITING);

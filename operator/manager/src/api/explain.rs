@@ -11,14 +11,17 @@ use idm_types::{Redacted, Timestamp, visible};
 use serde_json::{Value, json};
 
 use crate::call::{Call, blocking};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, Missing};
 use crate::wire::explain::{CheckView, DecodeRequest, DecodedView, ExplainRequest, ExplainedView, StepView};
 
 const MOST_HEADERS: usize = 100;
 
-async fn hypotheses(call: &Call, namespace: &str) -> Result<Hypotheses, Failure> {
+/// The decisions of a namespace, and what the person may not read of it.
+async fn hypotheses(call: &Call, namespace: &str) -> Result<(Hypotheses, Vec<Missing>), Failure> {
     let read = call.manager.place.understood(&call.person, namespace).await?;
-    Hypotheses::new(read.compiled.seal(1)).ok_or_else(|| Failure::unavailable("the system gives no threads"))
+    let made = Hypotheses::new(read.compiled.seal(1));
+    let made = made.ok_or_else(|| Failure::unavailable("the system gives no threads"))?;
+    Ok((made, read.missing.clone()))
 }
 
 pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedView, Failure> {
@@ -27,9 +30,14 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
     let Some(policy) = policy else {
         let decoded = Decoded::read(token.reveal());
         let Decoded { header, claims } = decoded.map_err(|error| Failure::invalid(error.to_string()).at("token"))?;
-        return Ok(DecodedView { header, claims: claims.unwrap_or(Value::Null), checks: Vec::new() });
+        return Ok(DecodedView {
+            header,
+            claims: claims.unwrap_or(Value::Null),
+            checks: Vec::new(),
+            missing: Vec::new(),
+        });
     };
-    let hypotheses = hypotheses(&call, &policy.namespace).await?;
+    let (hypotheses, missing) = hypotheses(&call, &policy.namespace).await?;
     let key = ObjectKey::new(&policy.namespace, &policy.name);
     let examined = blocking(move || hypotheses.examine(&key, token.reveal(), Timestamp::now())).await?;
     let examined = examined.map_err(|_| Failure::unavailable("the policy cannot be used: see its findings"))?;
@@ -39,7 +47,7 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
         ok: check.ok,
         text: visible(&check.text).into_owned(),
     });
-    Ok(DecodedView { header: checks.header, claims: checks.claims, checks: shown.collect() })
+    Ok(DecodedView { header: checks.header, claims: checks.claims, checks: shown.collect(), missing })
 }
 
 pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<ExplainedView, Failure> {
@@ -55,7 +63,7 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
     let headers: Option<Vec<_>> = request.headers.iter().map(header).collect();
     let headers = headers.ok_or_else(|| invalid("request.headers", "each must be a name and a value of a header"))?;
     let namespace = call.namespace(namespace.as_deref()).await?;
-    let hypotheses = hypotheses(&call, &namespace).await?;
+    let (hypotheses, missing) = hypotheses(&call, &namespace).await?;
     let asked = Hypothetical { headers, ..Hypothetical::new(method, url) };
     let runtime = tokio::runtime::Handle::current();
     // A decision stays on one thread.
@@ -76,5 +84,6 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
         reason: told.reason.map(|reason| reason.code().to_owned()),
         steps: steps.collect(),
         explanation: told.to_string(),
+        missing,
     })
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use idm_audit::{RecordFilter, RecordKind, StoredRecord};
 use idm_types::Timestamp;
 
-use super::audit::page;
+use super::audit::{page, permitted};
 use crate::Manager;
 use crate::call::Call;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::wire::audit::{AuditItem, Decisions, Home, Minute, ReasonCount};
 
 const MINUTE_MS: u64 = 60_000;
@@ -21,10 +21,14 @@ const REASONS: usize = 8;
 pub(crate) async fn home(call: Call) -> Result<Home, Failure> {
     let now = Timestamp::now();
     let place = &call.manager.place;
-    let changes = RecordFilter { kind: Some(RecordKind::Change), ..RecordFilter::default() };
-    let changes = page(&call.manager, &changes, None, CHANGES).await?;
     let mut counts = Counts::new(now);
-    count(&call.manager, &mut counts).await?;
+    let (changes, audit_note) = match recorded(&call, &mut counts).await {
+        Ok(changes) => (changes, None),
+        Err(failure) if matches!(failure.code, Code::NotConfigured | Code::Forbidden) => {
+            (Vec::new(), Some(failure.message))
+        }
+        Err(failure) => return Err(failure),
+    };
     let (failing, expiring) = place.attention(&call.person, now).await?;
     let Counts { first: _, decisions, reasons, minutes } = counts;
     let mut reasons: Vec<_> = reasons.into_iter().map(|(reason, count)| ReasonCount { reason, count }).collect();
@@ -38,13 +42,23 @@ pub(crate) async fn home(call: Call) -> Result<Home, Failure> {
         per_minute: minutes,
         failing,
         expiring,
-        changes: changes.items.iter().map(AuditItem::of).collect(),
+        changes,
+        audit_note,
     })
 }
 
-async fn count(manager: &Manager, counts: &mut Counts) -> Result<(), Failure> {
+/// Counts the decisions, and finds the newest changes.
+async fn recorded(call: &Call, counts: &mut Counts) -> Result<Vec<AuditItem>, Failure> {
+    let all = permitted(call, RecordFilter::default()).await?;
+    let changes = RecordFilter { kind: Some(RecordKind::Change), ..all.clone() };
+    let changes = page(&call.manager, &changes, None, CHANGES).await?;
+    count(&call.manager, all, counts).await?;
+    Ok(changes.items.iter().map(AuditItem::of).collect())
+}
+
+async fn count(manager: &Manager, all: RecordFilter, counts: &mut Counts) -> Result<(), Failure> {
     let since = Some(counts.first);
-    let filter = RecordFilter { kind: Some(RecordKind::Decision), since, ..RecordFilter::default() };
+    let filter = RecordFilter { kind: Some(RecordKind::Decision), since, ..all };
     let (mut before, mut seen) = (None, 0);
     loop {
         let read = page(manager, &filter, before.as_ref(), 1000).await?;

@@ -12,7 +12,11 @@ use crate::wire::audit::{MatrixBinding, MatrixRole, MatrixView};
 pub(crate) async fn topology(call: Call) -> Result<Document, Failure> {
     let namespace = call.namespace(call.parameter("namespace")).await?;
     let read = call.manager.place.understood(&call.person, &namespace).await?;
-    Ok(Document(json!(draw(&read.world, &read.compiled))))
+    let mut picture = json!(draw(&read.world, &read.compiled));
+    if !read.missing.is_empty() {
+        picture["missing"] = json!(read.missing);
+    }
+    Ok(Document(picture))
 }
 
 pub(crate) async fn matrix(call: Call) -> Result<MatrixView, Failure> {
@@ -37,5 +41,11 @@ pub(crate) async fn matrix(call: Call) -> Result<MatrixView, Failure> {
         subjects: row.subjects,
         cells: row.cells,
     });
-    Ok(MatrixView { roles: roles.collect(), bindings: bindings.collect(), verbs: table.verbs, kinds: table.kinds })
+    Ok(MatrixView {
+        roles: roles.collect(),
+        bindings: bindings.collect(),
+        verbs: table.verbs,
+        kinds: table.kinds,
+        missing: read.missing.clone(),
+    })
 }

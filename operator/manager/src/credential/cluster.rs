@@ -202,6 +202,7 @@ fn shown(object: &Credential) -> Shown {
         expires: spec.expire_time.clone(),
         suspended: spec.suspend.unwrap_or(false),
         keys: keys.iter().filter_map(|key| serde_json::to_value(key).ok()).collect(),
+        secret: spec.secret_ref.as_ref().map(|reference| reference.name.clone()),
         message: ready.filter(|ready| ready.reason != "Ready").map(|ready| ready.message.clone()),
     }
 }

@@ -80,6 +80,7 @@ impl FolderCredentials {
             expires: expire_time.clone(),
             suspended: suspend.unwrap_or(false),
             keys: live.chain(ended).collect(),
+            secret: None,
             message: compiled.report.about(&id).next().map(|finding| finding.message.clone()),
         }
     }

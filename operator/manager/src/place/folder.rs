@@ -1,9 +1,9 @@
 //! A folder of YAML as the place of objects. The person is the owner of the folder, who may do everything; the running
 //! gateway takes a change because it watches the folder.
 
-mod documents;
+pub(crate) mod documents;
 pub(crate) mod files;
-mod snapshot;
+pub(crate) mod snapshot;
 mod view;
 mod write;
 
@@ -16,14 +16,13 @@ use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_permission::{Kind, Permission, Verb};
 use idm_types::Timestamp;
-use serde_json::json;
 
-use super::{Draft, ListQuery, ObjectRef, Place, Understood};
+use super::draft::credential_spec;
+use super::{AuditScope, Draft, ListQuery, Namespaces, ObjectRef, Place, Understood};
 use crate::FolderOptions;
 use crate::call::blocking;
-use crate::credential::{CredentialError, is_credential_name};
 use crate::failure::{Code, Failure};
-use crate::session::Person;
+use crate::session::{Access, Person};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked};
@@ -106,30 +105,21 @@ impl Inner {
     }
 }
 
-fn failed(error: CredentialError) -> Failure {
-    let code = match &error {
-        CredentialError::NotFound(_) => Code::NotFound,
-        CredentialError::Exists(_) => Code::Conflict,
-        CredentialError::Refused(_) | CredentialError::Folder(_) => Code::Refused,
-        CredentialError::Io { .. }
-        | CredentialError::Api { .. }
-        | CredentialError::NotConnected(_)
-        | CredentialError::NoRandom => Code::Unavailable,
-    };
-    Failure::new(code, error.to_string())
-}
-
 impl Place for FolderPlace {
     fn mode(&self) -> Mode {
         Mode::Folder
     }
 
-    fn sign_in<'a>(&'a self) -> Later<'a, Person> {
+    fn sign_in<'a>(&'a self, _: Option<Access>) -> Later<'a, Person> {
         self.blocking(|inner| Ok(view::owner(&inner.dir)))
     }
 
-    fn namespaces<'a>(&'a self, _person: &'a Person) -> Later<'a, Vec<String>> {
-        self.blocking(|inner| Ok(vec![inner.now()?.namespace.clone()]))
+    fn namespaces<'a>(&'a self, _person: &'a Person) -> Later<'a, Namespaces> {
+        self.blocking(|inner| Ok(Namespaces { names: vec![inner.now()?.namespace.clone()], note: None }))
+    }
+
+    fn audited<'a>(&'a self, _person: &'a Person, _namespace: Option<&'a str>) -> Later<'a, AuditScope> {
+        Box::pin(async { Ok(AuditScope::All) })
     }
 
     fn permissions<'a>(
@@ -207,25 +197,7 @@ impl Place for FolderPlace {
     ) -> Later<'a, MadeKey> {
         let namespace = namespace.to_owned();
         self.recorded(person, move |inner| {
-            let NewCredential { name, owner, expire_time, roles } = new;
-            if !is_credential_name(&name) {
-                let message = "`name` must be lower-case letters, digits, `-` and `.`, at most 240 of them";
-                return Err(Failure::invalid(message).at("name"));
-            }
-            let mut spec = json!({"secretRef": {"name": format!("{name}-key")}});
-            if let Some(owner) = owner {
-                let (whose, owner) = match owner.split_once(':') {
-                    Some((whose @ ("user" | "application"), owner)) => (whose.to_owned(), owner.to_owned()),
-                    _ => ("application".to_owned(), owner),
-                };
-                spec["owner"] = json!({whose: owner});
-            }
-            if !roles.is_empty() {
-                spec["roles"] = roles.into();
-            }
-            if let Some(time) = expire_time {
-                spec["expireTime"] = time.into();
-            }
+            let (name, spec) = credential_spec(new)?;
             write::create_credential(inner, &namespace, &name, spec)
         })
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::GatewayView;
+use crate::failure::Missing;
 
 /// A record in a list.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -112,6 +113,9 @@ pub(crate) struct Home {
     pub(crate) expiring: Vec<Expiring>,
     /// The newest changes.
     pub(crate) changes: Vec<AuditItem>,
+    /// Why there are no records to count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit_note: Option<String>,
 }
 
 /// Numbers of decisions.
@@ -193,6 +197,9 @@ pub(crate) struct MatrixView {
     pub(crate) roles: Vec<MatrixRole>,
     /// The RoleBindings that give permissions.
     pub(crate) bindings: Vec<MatrixBinding>,
+    /// What the person may not read: it is not in the table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<Missing>,
     /// Every verb.
     pub(crate) verbs: Vec<&'static str>,
     /// Every kind.

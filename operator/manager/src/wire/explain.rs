@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::failure::Missing;
+
 /// A token to look into. It is neither logged nor kept.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -34,6 +36,9 @@ pub(crate) struct DecodedView {
     pub(crate) claims: Value,
     /// The checks of the policy, in their order.
     pub(crate) checks: Vec<CheckView>,
+    /// What the person may not read: the policy is checked without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<Missing>,
 }
 
 /// One check.
@@ -88,6 +93,9 @@ pub(crate) struct ExplainedView {
     pub(crate) explanation: String,
     /// Why, check by check.
     pub(crate) steps: Vec<StepView>,
+    /// What the person may not read: the decision is made without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<Missing>,
 }
 
 /// One check of a decision.

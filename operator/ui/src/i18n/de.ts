@@ -38,6 +38,12 @@ export const de: Words = {
   "signIn.title": "Am Manager anmelden",
   "signIn.code": "Einmalcode",
   "signIn.codeHelp": "idm hat ihn beim Start ausgegeben. Er gilt einmal und zehn Minuten lang.",
+  "signIn.token": "Token",
+  "signIn.tokenHelp":
+    "Ein Bearer-Token des API-Servers. Er bleibt versiegelt im Speicher des Managers und tut, was Sie dürfen.",
+  "signIn.copy": "Befehl kopieren",
+  "signIn.namespaces": "Namespaces",
+  "signIn.namespacesHelp": "Nur nötig, wenn Sie die Namespaces des Clusters nicht auflisten dürfen.",
   "signIn.do": "Anmelden",
   "signIn.again": "Ihre Sitzung ist beendet",
   "signIn.againText": "Melden Sie sich wieder an, um fortzufahren. Was Sie geschrieben haben, ist noch da.",
@@ -58,6 +64,7 @@ export const de: Words = {
   "may.needAnywhere": "Dazu fehlt das Recht {permission}.",
   "may.ask": "Fragen Sie {people}.",
 
+  "may.whoCan": "Dieser Befehl sagt, wer es darf: {command}",
   "state.ready": "Bereit",
   "state.notReady": "Nicht bereit",
   "state.unknown": "Unbekannt",

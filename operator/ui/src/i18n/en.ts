@@ -36,6 +36,12 @@ export const en = {
   "signIn.title": "Sign in to the Manager",
   "signIn.code": "One-time code",
   "signIn.codeHelp": "idm printed it when it started. It works once, within ten minutes.",
+  "signIn.token": "Token",
+  "signIn.tokenHelp":
+    "A bearer token of the API server. It stays in the memory of the Manager, sealed, and does what you may do.",
+  "signIn.copy": "Copy the command",
+  "signIn.namespaces": "Namespaces",
+  "signIn.namespacesHelp": "Needed only if you may not list the namespaces of the cluster.",
   "signIn.do": "Sign in",
   "signIn.again": "Your session has ended",
   "signIn.againText": "Sign in again to go on. Nothing that you wrote is lost.",
@@ -56,6 +62,7 @@ export const en = {
   "may.needAnywhere": "Needs the permission {permission}.",
   "may.ask": "Ask {people}.",
 
+  "may.whoCan": "The command that says who may: {command}",
   "state.ready": "Ready",
   "state.notReady": "Not ready",
   "state.unknown": "Unknown",

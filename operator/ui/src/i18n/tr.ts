@@ -38,6 +38,12 @@ export const tr: Words = {
   "signIn.title": "Manager'da oturum açın",
   "signIn.code": "Tek kullanımlık kod",
   "signIn.codeHelp": "idm başlarken yazdırdı. Bir kez ve on dakika geçerlidir.",
+  "signIn.token": "Token",
+  "signIn.tokenHelp":
+    "API sunucusunun bir bearer token'ı. Yönetici belleğinde mühürlü kalır ve sizin yapabildiğinizi yapar.",
+  "signIn.copy": "Komutu kopyala",
+  "signIn.namespaces": "Ad alanları",
+  "signIn.namespacesHelp": "Yalnızca kümenin ad alanlarını listeleyemiyorsanız gerekir.",
   "signIn.do": "Oturum aç",
   "signIn.again": "Oturumunuz sona erdi",
   "signIn.againText": "Devam etmek için yeniden oturum açın. Yazdıklarınız kaybolmadı.",
@@ -58,6 +64,7 @@ export const tr: Words = {
   "may.needAnywhere": "{permission} izni gerekir.",
   "may.ask": "Şu kişilere sorun: {people}.",
 
+  "may.whoCan": "Kimin yapabildiğini bu komut söyler: {command}",
   "state.ready": "Hazır",
   "state.notReady": "Hazır değil",
   "state.unknown": "Bilinmiyor",

@@ -68,8 +68,15 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => call<T>("GET", path, undefined, signal);
 export const post = <T>(path: string, body: unknown): Promise<T> => call<T>("POST", path, body);
 
-/** Signs in with a code, which is sent once and not kept. */
-export async function signIn(secret: { code: string }): Promise<Me> {
+/** How people sign in here: with a code in a folder, with a token in a cluster. */
+export async function signInWay(): Promise<"code" | "token"> {
+  const answer = await send("GET", "session", undefined);
+  if (!answer.ok) throw await failure(answer);
+  return ((await answer.json()) as { with: "code" | "token" }).with;
+}
+
+/** Signs in with a code or a token, which is sent once and not kept. */
+export async function signIn(secret: { code: string } | { token: string; namespaces: string[] }): Promise<Me> {
   const answer = await send("POST", "session", secret);
   if (!answer.ok) throw await failure(answer);
   return whoAmI();

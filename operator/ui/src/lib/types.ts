@@ -7,6 +7,8 @@ export interface Missing {
   permission: string;
   scope: string;
   grantedBy: string[];
+  /** The command that says who has it. */
+  whoCan?: string;
 }
 export type Verdict = { allowed: true; by?: string } | { allowed: false; missing: Missing };
 export type Permissions = Record<string, Record<string, Verdict>>;

@@ -1,38 +1,73 @@
 // Signing in, as a page at first and as a dialog on top of the page when a session has ended.
-import { useState } from "preact/hooks";
-import { signIn } from "../lib/api";
+import { useEffect, useState } from "preact/hooks";
+import { signIn, signInWay } from "../lib/api";
 import { t } from "../lib/i18n";
 import { forgetPermissions } from "../lib/permissions";
 import { me, resume } from "../lib/session";
 import { useWork } from "../lib/work";
-import { Button } from "../ui/button";
+import { Button, Copy } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/field";
 import { Notice } from "../ui/states";
 import { signOut } from "./bar";
 
+/** The line with which a person gets a token. */
+const TOKEN_COMMAND = "kubectl create token NAME -n NAMESPACE --duration 8h";
+
 function Form({ onDone }: { onDone: () => void }) {
   const [secret, setSecret] = useState("");
+  const [namespaces, setNamespaces] = useState("");
+  const [way, setWay] = useState<"code" | "token">();
+  useEffect(() => {
+    // Without an answer the page asks for a code: signing in says what is wrong.
+    signInWay().then(setWay, () => setWay("code"));
+  }, []);
   const { busy, error, start } = useWork(async () => {
-    const code = secret.trim();
-    if (!code) return;
+    const given = secret.trim();
+    if (!given) return;
     // It is not kept longer than it is needed.
     setSecret("");
-    me.value = await signIn({ code });
+    const named = namespaces.split(/[\s,]+/).filter(Boolean);
+    me.value = await signIn(way === "token" ? { token: given, namespaces: named } : { code: given });
     forgetPermissions();
     onDone();
   });
   return (
     <form class="rows" onSubmit={start}>
-      <TextField
-        label={t("signIn.code")}
-        help={t("signIn.codeHelp")}
-        value={secret}
-        onInput={setSecret}
-        required
-        autocomplete="one-time-code"
-        attributes={{ class: "code-input", autofocus: true }}
-      />
+      {way === "token" ? (
+        <>
+          <TextField
+            label={t("signIn.token")}
+            help={t("signIn.tokenHelp")}
+            type="password"
+            value={secret}
+            onInput={setSecret}
+            required
+            autocomplete="off"
+            attributes={{ autofocus: true }}
+          />
+          <p>
+            <code>{TOKEN_COMMAND}</code> <Copy text={TOKEN_COMMAND} label={t("signIn.copy")} />
+          </p>
+          <TextField
+            label={t("signIn.namespaces")}
+            help={t("signIn.namespacesHelp")}
+            value={namespaces}
+            onInput={setNamespaces}
+            autocomplete="off"
+          />
+        </>
+      ) : (
+        <TextField
+          label={t("signIn.code")}
+          help={t("signIn.codeHelp")}
+          value={secret}
+          onInput={setSecret}
+          required
+          autocomplete="one-time-code"
+          attributes={{ class: "code-input", autofocus: true }}
+        />
+      )}
       {error && (
         <Notice tone="danger" alert>
           <p>{error.message}</p>

@@ -40,7 +40,8 @@ export function missingText(missing: Missing): string {
   const need = missing.scope
     ? t("may.need", { permission: missing.permission, scope: missing.scope })
     : t("may.needAnywhere", { permission: missing.permission });
-  return missing.grantedBy.length ? `${need} ${t("may.ask", { people: missing.grantedBy.join(", ") })}` : need;
+  if (missing.grantedBy.length) return `${need} ${t("may.ask", { people: missing.grantedBy.join(", ") })}`;
+  return missing.whoCan ? `${need} ${t("may.whoCan", { command: missing.whoCan })}` : need;
 }
 
 interface ActProps extends ButtonProps {

@@ -43,7 +43,7 @@ function Wrap({ id, frame, children }: { id: string; frame: Frame; children: Com
 interface TextProps extends Frame {
   value: string;
   onInput: (value: string) => void;
-  type?: "text" | "search" | "number" | "datetime-local";
+  type?: "text" | "password" | "search" | "number" | "datetime-local";
   placeholder?: string;
   mono?: boolean;
   autocomplete?: string;

@@ -107,7 +107,7 @@ impl FolderReader {
         }
         let read = read_files_again(&files, settings, &mut self.parsed).map(|(world, _)| {
             let compiled = compile(&world, None);
-            Arc::new(Understood { world, compiled })
+            Arc::new(Understood { world, compiled, missing: Vec::new() })
         });
         let compiled = read.as_ref().ok().map(|read| &read.compiled);
         let keys = compiled.map(keys_of).unwrap_or_default();
@@ -261,7 +261,7 @@ impl Snapshot {
     }
 }
 
-fn view(finding: &idm_compile::Finding) -> FindingView {
+pub(crate) fn view(finding: &idm_compile::Finding) -> FindingView {
     FindingView {
         field: finding.path.clone(),
         reason: finding.cause.name().to_owned(),

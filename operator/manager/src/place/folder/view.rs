@@ -1,9 +1,7 @@
 //! Objects of a folder as they are shown.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use idm_api::v1alpha1::Method;
 use idm_compile::effective;
 use idm_gateway::Gateway;
 use idm_permission::Kind;
@@ -11,6 +9,7 @@ use idm_plan::{ObjectKey, key_state};
 use idm_types::Timestamp;
 use serde_json::Value;
 
+use super::super::summary::{MOST_SHOWN, SOON_MS, summary};
 use super::super::{ListQuery, ObjectRef};
 use super::snapshot::{KeyOf, Row, Snapshot};
 use crate::failure::{Code, Failure};
@@ -18,11 +17,6 @@ use crate::kind::ObjectKind;
 use crate::session::Person;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{FindingView, GatewayView, Item, KeyView, ObjectView, Page, Ready};
-
-/// Two weeks.
-const SOON_MS: u64 = 14 * 24 * 3_600_000;
-/// Objects that the first page shows.
-const MOST_SHOWN: usize = 50;
 
 /// The owner of a folder, by the name that the system has for them.
 pub(super) fn owner(dir: &Path) -> Person {
@@ -35,7 +29,7 @@ pub(super) fn owner(dir: &Path) -> Person {
         (fields.nth(1)? == uid).then_some(name)
     };
     let name = users.lines().find_map(of).unwrap_or_else(|| format!("uid {uid}"));
-    Person { name, uid, groups: Vec::new() }
+    Person { name, uid, groups: Vec::new(), access: None }
 }
 
 pub(super) fn page(snapshot: &Snapshot, query: &ListQuery) -> Page {
@@ -104,74 +98,6 @@ fn keys(snapshot: &Snapshot, row: &Row, now: Timestamp) -> Vec<KeyView> {
     };
     let known = snapshot.keys.get(&row.head.name).filter(|_| row.head.kind == ObjectKind::Ours(Kind::Credential));
     known.into_iter().flatten().map(shown).collect()
-}
-
-/// The columns of an object; values are names, never secrets.
-pub(crate) fn summary(object: &Value, kind: ObjectKind, keys: &[KeyView]) -> BTreeMap<String, String> {
-    let spec = &object["spec"];
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let first = |names: &[&str]| names.iter().find(|name| !spec[**name].is_null()).map(|name| (*name).to_owned());
-    let mut all = BTreeMap::new();
-    let mut put = |name: &str, value: Option<String>| {
-        value
-            .filter(|value| !value.is_empty())
-            .map(|value| all.insert(name.to_owned(), idm_types::visible(&value).into_owned()));
-    };
-    match kind {
-        ObjectKind::Ours(Kind::IdentityPolicy) => {
-            let target = |of: &Value| Some(format!("{} {}", of["kind"].as_str()?, of["name"].as_str()?));
-            put("targets", joined(&spec["targetRefs"], target));
-            let method =
-                |of: &Value| Method::KINDS.iter().find(|kind| !of[**kind].is_null()).map(|kind| (*kind).to_owned());
-            put("methods", joined(&spec["authentication"]["methods"], method));
-        }
-        ObjectKind::Ours(Kind::Credential) => {
-            put("type", first(&["apiKey", "password", "oauthClient", "person"]));
-            put("owner", text(&spec["owner"]["user"]).or_else(|| text(&spec["owner"]["application"])));
-            let active = keys.iter().filter(|key| matches!(key.state.as_str(), "Active" | "Overlapping")).count();
-            put("keys", (!spec["apiKey"].is_null()).then(|| format!("{active} active")));
-            put("expires", text(&spec["expireTime"]));
-            put("suspended", (spec["suspend"] == true).then(|| "suspended".to_owned()));
-        }
-        ObjectKind::Ours(Kind::Federation) => {
-            let kind = spec.as_object().and_then(|spec| spec.iter().find(|(_, value)| value.is_object()));
-            put("type", kind.map(|(name, _)| name.clone()));
-            let address =
-                kind.and_then(|(_, of)| ["issuer", "url", "address"].iter().find_map(|name| of[*name].as_str()));
-            put("address", address.map(str::to_owned));
-        }
-        ObjectKind::Ours(Kind::RoleBinding) => {
-            let listed = (!spec["permissions"].is_null()).then(|| "listed".to_owned());
-            put("role", text(&spec["role"]).or_else(|| text(&spec["permissionRole"])).or(listed));
-            let subject = |of: &Value| {
-                let account = of["serviceAccount"]["name"].as_str();
-                let named = ["user", "group", "credential"].iter().find_map(|name| of[*name].as_str());
-                named.or(account).map(str::to_owned)
-            };
-            put("subjects", joined(&spec["subjects"], subject));
-            let team = spec["scope"]["team"]["name"].as_str().map(|team| format!("team {team}"));
-            let tier = || spec["scope"].as_object().and_then(|scope| scope.keys().next().cloned());
-            put("scope", team.or_else(tier));
-        }
-        ObjectKind::Ours(Kind::UsagePlan) => {
-            put("limits", joined(&spec["limits"], |of: &Value| of["name"].as_str().map(str::to_owned)));
-        }
-        ObjectKind::Gateway => {
-            put("class", text(&spec["gatewayClassName"]));
-            let listener = |of: &Value| Some(format!("{} {}", of["protocol"].as_str()?, of["port"]));
-            put("listeners", joined(&spec["listeners"], listener));
-        }
-        ObjectKind::HttpRoute => {
-            put("hostnames", joined(&spec["hostnames"], |of: &Value| of.as_str().map(str::to_owned)))
-        }
-        ObjectKind::Service => put("ports", joined(&spec["ports"], |of: &Value| Some(of["port"].to_string()))),
-    }
-    all
-}
-
-fn joined(list: &Value, name: impl Fn(&Value) -> Option<String>) -> Option<String> {
-    let all: Vec<String> = list.as_array()?.iter().take(20).filter_map(name).collect();
-    Some(all.join(", "))
 }
 
 /// Objects that are not in force, and what ends within two weeks.

@@ -1,20 +1,20 @@
 //! Changes of a folder: what is written compiles, and what compiles is on record.
 
 use idm_audit::{Action, Change, ChangeBy, ChangeOrigin, Evidence, ObjectName, Record, SCHEMA, SpoolHandle, Storing};
-use idm_compile::yaml::parse_document;
 use idm_diff::{Content, diff};
 use idm_permission::Kind;
 use idm_types::Timestamp;
 use serde_json::{Value, json};
 
-use super::documents::{documents, removed, replaced};
+use super::documents::{removed, replaced};
 use super::files::{FolderLock, remove, write};
 use super::snapshot::Snapshot;
-use super::{Inner, failed, made, view};
+use super::{Inner, made, view};
 use crate::credential::FolderCredentials;
 use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
 use crate::manager::new_id;
+use crate::place::draft::{content_of, failed, wrong};
 use crate::place::{Draft, ObjectRef};
 use crate::session::Person;
 use crate::wire::{Checked, MadeKey, ObjectView, Revoked};
@@ -81,16 +81,11 @@ struct Candidate {
 /// # Errors
 /// The draft is no single document of the object that it is for, or was made of another version.
 fn candidate(inner: &Inner, before: &Snapshot, draft: &Draft) -> Result<Candidate, Failure> {
-    let Draft { object, yaml, version } = draft;
-    object.kind.editable()?;
-    let spans = documents(yaml);
-    let [span] = &spans[..] else {
-        return Err(Failure::invalid("give one document, without `---` lines between several").at("yaml"));
-    };
-    let document = yaml.get(span.bytes.clone()).unwrap_or_default();
-    let value = parse_document(document)
-        .map_err(|error| Failure::invalid(format!("line {}: {}", error.line, error.message)).at("yaml"))?;
-    is_of(&value, object, &before.namespace)?;
+    let Draft { object, version, .. } = draft;
+    let (value, document) = content_of(draft, "default")?;
+    if object.namespace != before.namespace {
+        return Err(wrong("metadata.namespace", &before.namespace));
+    }
     let row = before.row(object.kind, &object.name);
     let (file, text) = match (row, version) {
         (Some(row), Some(version)) if row.head.version == *version => {
@@ -128,24 +123,6 @@ fn candidate(inner: &Inner, before: &Snapshot, draft: &Draft) -> Result<Candidat
 fn stale() -> Failure {
     let message = "the object was changed in the meantime: read it again, and make your change to that";
     Failure::new(Code::Conflict, message)
-}
-
-fn is_of(value: &Value, object: &ObjectRef, namespace: &str) -> Result<(), Failure> {
-    let wrong = |field: &str, wanted: &str| Err(Failure::invalid(format!("`{field}` must be `{wanted}`")).at(field));
-    if value["apiVersion"] != "identity-manager.io/v1alpha1" {
-        return wrong("apiVersion", "identity-manager.io/v1alpha1");
-    }
-    if value["kind"] != object.kind.name() {
-        return wrong("kind", object.kind.name());
-    }
-    if value["metadata"]["name"] != object.name.as_str() {
-        return wrong("metadata.name", &object.name);
-    }
-    let own = value["metadata"]["namespace"].as_str().filter(|own| !own.is_empty()).unwrap_or("default");
-    if own != namespace || object.namespace != namespace {
-        return wrong("metadata.namespace", namespace);
-    }
-    Ok(())
 }
 
 pub(super) fn check(inner: &Inner, draft: &Draft) -> Result<Checked, Failure> {

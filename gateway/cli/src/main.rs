@@ -22,6 +22,8 @@ mod listen;
 mod manager;
 mod options;
 mod policy;
+mod seal;
+mod secret_file;
 mod serve;
 mod state;
 mod token;

@@ -1,7 +1,6 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
 use idm_compile::{Settings, World, compile, yaml};
-use idm_manager::CredentialError;
 use idm_permission::Kind;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -9,6 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::source::{Prepared, supply_secrets};
+use crate::credential::not_connected;
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Group, version, kind and resource of what routes and their targets are.
@@ -26,11 +26,6 @@ struct Reader {
     world: World,
     notes: Vec<String>,
     unread: Vec<String>,
-}
-
-/// The error with which the process ends with 3.
-fn not_connected(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
-    CredentialError::NotConnected(Box::new(error)).into()
 }
 
 /// Compiles the objects of a namespace.

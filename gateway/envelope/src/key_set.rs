@@ -1,7 +1,7 @@
 //! Key-encryption keys that are here: one primary, and older ones that still open.
 //!
 //! A set is written as the fields of a Secret: each key under its id, and under `primary` the id of the one for new
-//! values. A namespace gets a set that is derived for it (`namespace` names it): its gateways open nothing of any other.
+//! values. A namespace gets a set that is derived for it, which `namespace` names: its gateways open nothing of others.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

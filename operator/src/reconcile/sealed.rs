@@ -220,12 +220,9 @@ async fn a_key_is_replaced_in_steps_each_of_which_may_be_the_last_for_a_while() 
     let process = sealing(&server).await;
     let census = process.census().await.unwrap();
     assert_eq!(census.removable().collect::<Vec<_>>(), ["1"]);
-    assert_eq!(
-        census.text(),
-        format!(
-            "# TYPE idm_sealed_values gauge\nidm_sealed_values{{key=\"2\"}} {all}\n# TYPE idm_unsealed_secrets gauge\nidm_unsealed_secrets 0\n"
-        )
-    );
+    let text = census.text();
+    assert!(text.contains(&format!("\nidm_sealed_values{{key=\"2\"}} {all}\n")), "{text}");
+    assert!(text.ends_with("\nidm_unsealed_secrets 0\n"), "{text}");
     assert_eq!(process.rekey(|_| {}).await.unwrap().written, 0, "it is done");
 
     // The old key is not needed for anything.

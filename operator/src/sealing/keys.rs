@@ -43,8 +43,8 @@ impl SecretKeys {
         *self.in_use.lock().unwrap_or_else(PoisonError::into_inner) = ids;
     }
 
-    /// Reads them again, if that was not done a short while ago. Keys that cannot be used change nothing, and a key that
-    /// is in use stays known although it was removed.
+    /// Reads them again, if that was not done a short while ago. Keys that cannot be used change nothing, and a key
+    /// that is in use stays known although it was removed.
     pub(super) async fn refresh(&self, client: &Client) {
         {
             let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,8 +65,8 @@ impl SecretKeys {
         if !kept.is_empty() {
             let (namespace, name, kept) = (&self.namespace, &self.name, kept.join(", "));
             tracing::error!(
-                "Secret {namespace}/{name} lacks keys that seal stored values: {kept}; put them back, and see `idm seal \
-                 status` before they are removed"
+                "Secret {namespace}/{name} lacks keys that seal stored values: {kept}; put them back, and ask `idm \
+                 seal status` before they are removed"
             );
         }
         self.shared.put(keys);

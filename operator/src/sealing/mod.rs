@@ -27,7 +27,8 @@ pub(crate) const GATEWAY_KEYS: &str = "idm-gateway-seal";
 /// The place of the keys under which everything is sealed
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct SealingOptions {
-    /// Secret in the operator's namespace with the keys under which all that gateways read, and signing keys, are sealed
+    /// Secret in the operator's namespace with the keys under which all that gateways read, and signing keys, are
+    /// sealed
     #[arg(long, env = "IDM_SEAL_KEY_SECRET", conflicts_with_all = ["seal_command", "seal_key_id"])]
     seal_key_secret: Option<String>,
     /// Program, with arguments behind it, that wraps and unwraps the keys of what is sealed: of operator and gateways

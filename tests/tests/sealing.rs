@@ -135,8 +135,9 @@ fn a_gateway_without_keys_says_what_it_lacks_and_one_whose_files_do_not_open_doe
 fn the_commands_say_what_is_wrong_with_their_words() {
     let state = tempfile::tempdir().unwrap();
     for (arguments, wanted) in [
-        (&["seal", "keys", "--id", "primary"][..], "for example 2027-01"),
-        (&["seal", "keys", "--id", "a/b"], "for example 2027-01"),
+        (&["seal", "keys", "--id", "primary"][..], "for example key-1"),
+        (&["seal", "keys", "--id", "a/b"], "for example key-1"),
+        (&["seal", "keys", "--id", "2027-01-01"], "for example key-1"),
         (&["seal", "status", "--seal-command=/kms"], "--seal-key-id"),
         (&["seal", "status", "--seal-key-secret=a", "--seal-command=/kms", "--seal-key-id=k"], "cannot be used with"),
     ] {

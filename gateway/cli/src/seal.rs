@@ -63,10 +63,11 @@ pub(crate) struct Keys {
 
 fn key_id(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let is_id = !text.is_empty() && text.len() <= 200 && !text.starts_with('.') && text.bytes().all(fits);
-    match is_id && !["primary", "namespace"].contains(&text) {
+    // It becomes a key in YAML, where a date is none that stays as it is.
+    let is_id = text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.len() <= 200;
+    match is_id && text.bytes().all(fits) && !["primary", "namespace"].contains(&text) {
         true => Ok(text.to_owned()),
-        false => Err("give letters, digits, dashes, dots and underscores, for example 2027-01".to_owned()),
+        false => Err("give a letter, and letters, digits, dashes, dots and underscores, for example key-1".to_owned()),
     }
 }
 

@@ -253,6 +253,11 @@ impl Gateway {
         self.note(Problem { error: Some(told.to_owned()), missing_shards });
     }
 
+    /// Notes that nothing is wrong with the newest configuration any more.
+    pub(crate) fn is_well(&self) {
+        self.note(Problem::default());
+    }
+
     fn note(&self, problem: Problem) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }

@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use crate::MANAGER;
+use crate::sealing::{Sealing, opened};
 
 /// Secrets that one reconcile makes.
 pub(crate) const MOST_MADE: usize = 250;
@@ -74,7 +75,12 @@ pub(crate) async fn supply(world: &mut World, client: &Client) -> Result<Vec<Str
 /// two writers cannot lose each other's keys.
 ///
 /// Returns whether the Secret was written.
-pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -> Result<bool, kube::Error> {
+pub(crate) async fn rotate(
+    world: &mut World,
+    client: &Client,
+    sealing: Option<&Sealing>,
+    now: Timestamp,
+) -> anyhow::Result<bool> {
     let ours: Vec<_> = world
         .policies
         .iter()
@@ -91,14 +97,26 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
     }
     let before: BTreeMap<String, ByteString> =
         current.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
-    let mut data = BTreeMap::new();
+    // The keys, and the bytes that are stored of them.
+    let (mut keys, mut data) = (BTreeMap::new(), BTreeMap::new());
     for (policy, (_, field)) in &ours {
-        let known = before.get(field).map(|value| value.0.clone());
+        let stored = before.get(field);
+        let known = match stored {
+            Some(stored) => Some(opened(sealing, &world.namespace, SIGNING_SECRET, field, &stored.0).await?),
+            None => None,
+        };
+        let known = known.as_ref().map(|known| known.reveal().clone());
         let new = rotated(policy, known.as_deref(), now).map(String::into_bytes);
         if new.is_some() {
             tracing::info!(namespace = world.namespace, policy = policy.meta.name, "signing keys replaced");
         }
-        data.extend(new.or(known).map(|value| (field.clone(), ByteString(value))));
+        let Some(value) = new.or(known).map(Redacted::new) else { continue };
+        let bytes = match sealing {
+            Some(sealing) => sealing.seal(&world.namespace, SIGNING_SECRET, field, value.reveal(), stored).await?,
+            None => ByteString(value.reveal().clone()),
+        };
+        data.insert(field.clone(), bytes);
+        keys.insert(field.clone(), value);
     }
     if data == before {
         return Ok(false);
@@ -115,22 +133,21 @@ pub(crate) async fn rotate(world: &mut World, client: &Client, now: Timestamp) -
                 owner_references: Some(owners),
                 ..ObjectMeta::default()
             };
-            api.create(&params, &Secret { metadata, data: Some(data.clone()), ..Secret::default() }).await
+            api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await
         }
         Some(mut secret) => {
             secret.metadata.owner_references = Some(owners);
             secret.metadata.managed_fields = None;
-            api.replace(SIGNING_SECRET, &params, &Secret { data: Some(data.clone()), ..secret }).await
+            api.replace(SIGNING_SECRET, &params, &Secret { data: Some(data), ..secret }).await
         }
     };
     match written {
         Ok(_) => {
-            let values = data.into_iter().map(|(field, value)| (field, Redacted::new(value.0))).collect();
-            world.secrets.insert(SIGNING_SECRET.into(), values);
+            world.secrets.insert(SIGNING_SECRET.into(), keys);
             Ok(true)
         }
         // Another writer changed it in the meantime: that version is read in the next reconcile.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
 use crate::changes::ChangeCount;
+use crate::sealing::SealedCount;
 
 pub(crate) struct Health(JoinHandle<()>);
 
@@ -21,18 +22,22 @@ impl Drop for Health {
     }
 }
 
-pub(crate) async fn serve(address: SocketAddr, counts: Arc<ChangeCount>) -> anyhow::Result<Health> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    counts: Arc<ChangeCount>,
+    sealed: Arc<SealedCount>,
+) -> anyhow::Result<Health> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))?;
     Ok(Health(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let counts = counts.clone();
+            let (counts, sealed) = (counts.clone(), sealed.clone());
             tokio::spawn(async move {
                 let service = service_fn(|request: Request<hyper::body::Incoming>| {
                     let (status, text) = match request.uri().path() {
                         "/-/live" | "/-/ready" => (StatusCode::OK, Bytes::from_static(b"ok\n")),
-                        "/metrics" => (StatusCode::OK, Bytes::from(counts.text())),
+                        "/metrics" => (StatusCode::OK, Bytes::from(counts.text() + &sealed.text())),
                         _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"ok\n")),
                     };
                     let mut response = Response::new(Full::new(text));

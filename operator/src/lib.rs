@@ -23,6 +23,7 @@ mod objects;
 mod permissions;
 mod queue;
 mod reconcile;
+pub mod sealing;
 mod served;
 mod watch;
 mod world;
@@ -42,6 +43,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use gateway::{CallerLimits, GatewaySettings, Telemetry};
+use sealing::Sealing;
 
 /// The field manager and event reporter.
 pub(crate) const MANAGER: &str = "idm-operator";
@@ -108,6 +110,8 @@ pub struct Options {
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
     #[command(flatten)]
+    sealing: sealing::SealingOptions,
+    #[command(flatten)]
     changes: changes::ChangesOptions,
 }
 
@@ -135,6 +139,8 @@ pub(crate) struct Context {
     pub(crate) named: named::Named,
     /// The shards of Credentials that are stored.
     pub(crate) stored: gateway::Stored,
+    /// Seals and opens what is stored; `None`: everything is in the clear.
+    pub(crate) sealing: Option<Sealing>,
     /// The registers of keys.
     pub(crate) registers: keys::Registers,
     /// The last use of the older of two keys, as gateways told it.
@@ -150,6 +156,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The place where gateways are written.
+    pub(crate) fn cluster(&self) -> gateway::Cluster<'_> {
+        gateway::Cluster { client: &self.client, stored: &self.stored, sealing: self.sealing.as_ref() }
+    }
+
     /// The work on keys, at this time.
     pub(crate) fn key_work(&self, now: Timestamp) -> keys::KeyWork<'_> {
         let home = &self.settings.operator_namespace;
@@ -164,6 +175,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .context("no cluster: set KUBECONFIG, or run inside a cluster (exit and retry are safe)")?;
     client.apiserver_version().await.context("the API server does not answer")?;
     let settings = gateway_settings(&options)?;
+    let sealing = options.sealing.sealing(&client, &options.namespace).await?;
     let elasticsearch = settings.elasticsearch.clone();
     let shipped = elasticsearch.is_some();
     let spool = Spool::open(SpoolConfig { shipped, ..SpoolConfig::in_folder(&options.audit_dir, 1 << 30) })?;
@@ -174,7 +186,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped))
     });
     let change_count = Arc::new(changes::ChangeCount::default());
-    let health = health::serve(options.admin, change_count.clone()).await?;
+    let sealed_count = Arc::new(sealing::SealedCount::default());
+    let health = health::serve(options.admin, change_count.clone(), sealed_count.clone()).await?;
     let mut term = signal(SignalKind::terminate())?;
     let leader = tokio::select! {
         leader = leader::acquire(client.clone(), &options.namespace, &options.name) => leader?,
@@ -199,6 +212,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         compiled: compiled::Compilations::default(),
         named: named::Named::default(),
         stored: gateway::Stored::default(),
+        sealing,
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),
@@ -214,10 +228,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (door, notes) = changes::Door::new();
     let webhook = webhook(context.clone(), door, options.changes.changes_listen);
     let (changed, recorder) = changes::Recorder::start(context.clone(), notes, spool.spool_handle());
+    let counting = context.clone();
     let (outcome, is_leader) = tokio::select! {
         outcome = leader.keep() => (outcome, false),
         outcome = reconcile::run(context, changed) => (outcome, true),
         outcome = webhook => (outcome, true),
+        () = sealed_count.keep(&counting) => (Ok(()), true),
         _ = term.recv() => (Ok(()), true),
         _ = tokio::signal::ctrl_c() => (Ok(()), true),
     };
@@ -252,6 +268,7 @@ fn gateway_settings(options: &Options) -> anyhow::Result<GatewaySettings> {
         traces_authorization: secret_of(options.gateway_traces_authorization_file.as_deref())?,
         audit_on_full: options.gateway_audit_on_full.clone(),
         audit_successes: options.gateway_audit_successes.clone(),
+        sealing: options.sealing.of_gateways(),
         store: options.gateway_store.clone().filter(|url| !url.is_empty()),
         store_password: secret_of(options.gateway_store_password_file.as_deref())?,
         elasticsearch: options.elasticsearch.clone().filter(|url| !url.is_empty()),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_compile::{Report, SIGNING_SECRET, Settings, World};
+use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, SIGNING_SECRET, Settings, World};
 use idm_plan::ObjectKey;
 use idm_types::Timestamp;
 use kube::ResourceExt;
@@ -13,8 +13,10 @@ use kube::core::DynamicObject;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::keys::KeyWork;
 use crate::objects::Kind;
 use crate::queue::Queue;
+use crate::sealing::SealFailure;
 use crate::served::Served;
 use crate::watch::{self, Seen};
 use crate::{Context, changes, credentials, directories, gateway, key_uses, members, permissions, world};
@@ -184,7 +186,7 @@ fn has_objects(world: &World) -> bool {
 /// Removes the gateway of a namespace that needs none any more.
 async fn remove_gateway(context: &Context, namespace: &str) -> anyhow::Result<()> {
     if !context.store.list(Kind::Deployment, namespace).is_empty() {
-        gateway::remove(&context.client, namespace).await?;
+        gateway::remove(context.cluster(), namespace).await?;
         tracing::info!(namespace, "gateway removed: nothing of this namespace needs it any more");
     }
     Ok(())
@@ -201,6 +203,66 @@ fn policies_of(world: &World) -> impl Iterator<Item = ObjectKey> {
     of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)))
 }
 
+/// Gives a world the Secrets and ConfigMaps that it names, opened.
+async fn provide_secrets(context: &Context, queue: &Arc<Queue>, world: &mut World) -> Result<(), kube::Error> {
+    context.named.provide(world, &context.client, queue).await?;
+    if let Some(sealing) = &context.sealing {
+        sealing.refresh().await;
+        sealing.open_world(world).await;
+    }
+    Ok(())
+}
+
+/// Makes and replaces the signing keys that are due. Returns the epoch that begins with new ones.
+async fn replace_signing_keys(context: &Context, queue: &Arc<Queue>, world: &mut World) -> anyhow::Result<Option<u64>> {
+    let (client, sealing) = (&context.client, context.sealing.as_ref());
+    if !credentials::rotate(world, client, sealing, Timestamp::now()).await? {
+        return Ok(None);
+    }
+    context.named.wrote(&world.namespace, SIGNING_SECRET);
+    // They are part of the policies: what was compiled before counts no more.
+    queue.changed(&world.namespace, SETTLE);
+    Ok(Some(queue.epoch(&world.namespace)))
+}
+
+/// Tells what became of a namespace's objects that has no gateway of its own. Returns whether there is more to do.
+async fn publish_only(
+    context: &Context,
+    work: &KeyWork<'_>,
+    world: &mut World,
+    compiled: &Compiled,
+) -> anyhow::Result<bool> {
+    let more = gateway::publish(context, world, compiled, 0, &gateway::Observed::default()).await?;
+    let refused = context.served.of(&world.namespace).iter().all(|of| of.observed.is_programmed());
+    Ok(work.finish_leaked(world, refused).await? || more)
+}
+
+/// A failure to open or to seal apart from all others: objects are told of it.
+fn kept_apart<T: Default>(outcome: anyhow::Result<T>) -> anyhow::Result<(T, Option<SealFailure>)> {
+    match outcome {
+        Ok(value) => Ok((value, None)),
+        Err(error) => error.downcast::<SealFailure>().map(|failure| (T::default(), Some(failure))),
+    }
+}
+
+/// Tells the policies of a namespace that something is not opened or sealed, if that is the error. Nothing is written
+/// then: gateways keep what they have.
+async fn tell_failure(
+    context: &Context,
+    world: &World,
+    mut compiled: Compiled,
+    error: anyhow::Error,
+) -> anyhow::Result<Option<Duration>> {
+    if let Some(failure) = error.downcast_ref::<SealFailure>() {
+        for policy in policies_of(world) {
+            let id = ObjectId::new("IdentityPolicy", &policy.namespace, &policy.name);
+            compiled.report.push(&id, "", Condition::Programmed, Cause::SealingFailed, failure.to_string());
+        }
+        gateway::publish(context, world, &compiled, 0, &gateway::Observed::default()).await?;
+    }
+    Err(error)
+}
+
 /// Reconciles one namespace once. Returns the time until the next run.
 async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> anyhow::Result<Option<Duration>> {
     let client = &context.client;
@@ -211,29 +273,25 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     let mut epoch = queue.epoch(namespace);
     let mut world = known_world(context, namespace);
     let wanted = gateway::wanted(&world);
+    let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
     if !wanted {
         remove_gateway(context, namespace).await?;
+        tell(Served::default());
     }
-    let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
-    (!wanted).then(|| tell(Served::default()));
     if !has_objects(&world) && !wanted && !gateway::has_parents_elsewhere(context, &world) {
         context.named.leave_all(namespace);
         context.compiled.forget(namespace);
         return Ok(None);
     }
     world.api_server = world::api_server(&context.store, client).await?;
-    context.named.provide(&mut world, client, queue).await?;
+    provide_secrets(context, queue, &mut world).await?;
     // A Secret that is written here is read again before it counts as known.
     let wrote = |name: &String| context.named.wrote(namespace, name);
     let known = world.secrets.len();
     let made = credentials::supply(&mut world, client).await?;
     made.iter().for_each(wrote);
-    if credentials::rotate(&mut world, client, Timestamp::now()).await? {
-        wrote(&SIGNING_SECRET.to_owned());
-        // They are part of the policies: what was compiled before counts no more.
-        queue.changed(namespace, SETTLE);
-        epoch = queue.epoch(namespace);
-    }
+    let (rotated, failure) = kept_apart(replace_signing_keys(context, queue, &mut world).await)?;
+    epoch = rotated.unwrap_or(epoch);
     let mut told = Report::default();
     let work = context.key_work(Timestamp::now());
     work.remember(&mut world).await?;
@@ -245,16 +303,18 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
     }
     hash_passwords(&mut world);
-    let current = if wanted { gateway::current_bundle(client, namespace).await? } else { None };
+    let current = if wanted { gateway::current_bundle(context.cluster(), namespace).await } else { Ok(None) };
+    let (current, unopened) = kept_apart(current)?;
     let mut compiled = context.compiled.compile(&world, current.as_ref(), epoch);
     compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
+    if let Some(failure) = failure.or(unopened) {
+        return tell_failure(context, &world, compiled, failure.into()).await;
+    }
     if !wanted {
-        let more = gateway::publish(context, &world, &compiled, 0, &gateway::Observed::default()).await?;
-        let refused = context.served.of(namespace).iter().all(|of| of.observed.is_programmed());
-        let again = work.finish_leaked(&mut world, refused).await;
+        let again = publish_only(context, &work, &mut world, &compiled).await;
         context.registers.written().iter().for_each(wrote);
-        let again = again? || more || made.len() >= credentials::MOST_MADE;
+        let again = again? || made.len() >= credentials::MOST_MADE;
         return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
     members::prepare(&world, current.as_ref(), &mut compiled.secrets);
@@ -265,8 +325,10 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     let since = context.compiled.sealed(namespace, before.as_ref(), &sealed.bundle);
     let is_stored = before.is_some_and(|before| before.digest == sealed.bundle.digest);
     sealed.report(policies_of(&world), &mut compiled.report);
-    let built = gateway::build(&world, compiled.ports, sealed, &context.settings);
-    gateway::apply(client, namespace, &built, is_stored, &context.stored).await?;
+    let mut built = gateway::build(&world, compiled.ports, sealed, &context.settings);
+    if let Err(error) = gateway::apply(context.cluster(), namespace, &mut built, is_stored).await {
+        return tell_failure(context, &world, compiled, error).await;
+    }
     let observed = gateway::observe(context, namespace, &built.bundle.digest, since).await;
     members::provision(context, &world, &built.bundle.secrets).await?;
     directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
@@ -289,5 +351,7 @@ pub(crate) mod api_server;
 mod concern;
 #[cfg(test)]
 pub(crate) mod parity;
+#[cfg(test)]
+mod sealed;
 #[cfg(test)]
 mod unchanged;

@@ -1,5 +1,7 @@
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -14,13 +16,27 @@ pub struct Pod {
     child: Child,
     dir: tempfile::TempDir,
     log: Receiver<String>,
+    /// The lines of the log that a test waited for or passed over.
+    read: RefCell<Vec<String>>,
 }
 
 impl Pod {
     /// A pod of this namespace, once its first bundle, of generation 1, is in force.
     pub fn start(namespace: &str, bundle: &[u8]) -> Self {
+        let pod = Self::start_with(namespace, &[("bundle", bundle)], &[]);
+        pod.in_force(1);
+        pod
+    }
+
+    /// A pod with these files, and with more arguments; `DIR` in them is the folder of its files. It may have no
+    /// configuration.
+    pub fn start_with(namespace: &str, files: &[(&str, &[u8])], arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join("bundle"), bundle).expect("written");
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("the folder")).expect("made");
+            std::fs::write(path, bytes).expect("written");
+        }
         let address = free_address();
         let mut command = Command::new(idm());
         command
@@ -29,6 +45,7 @@ impl Pod {
             .args(["--listen", &address.to_string(), "--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--audit-dir")
             .arg(dir.path().join("audit"))
+            .args(arguments.iter().map(|text| text.replace("DIR", &dir.path().to_string_lossy())))
             .env("IDM_LOG", "info")
             .env("HOME", dir.path())
             .env_remove("KUBECONFIG");
@@ -37,24 +54,46 @@ impl Pod {
         let (say, log) = channel();
         // The process can write its log also when no test waits for a line.
         std::thread::spawn(move || lines.for_each(|line| drop(say.send(line))));
-        let pod = Self { address, child, dir, log };
-        pod.in_force(1);
-        pod
+        Self { address, child, dir, log, read: RefCell::default() }
+    }
+
+    /// The folder of its files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Replaces the bundle, as the kubelet does it: the file is another one from one moment to the next. Returns when
     /// its generation is in force.
     pub fn replace(&self, bundle: &[u8], generation: u64) {
-        let next = self.dir.path().join("next");
-        std::fs::write(&next, bundle).expect("written");
-        std::fs::rename(next, self.dir.path().join("bundle")).expect("replaced");
+        self.put(bundle);
         self.in_force(generation);
     }
 
-    fn in_force(&self, generation: u64) {
-        let wanted = format!("\"generation\":{generation}");
-        let is_it = |line: &String| line.contains("configuration in force") && line.contains(&wanted);
-        assert!(self.log.iter().any(|line| is_it(&line)), "it ended");
+    /// The same, and returns at once.
+    pub fn put(&self, bundle: &[u8]) {
+        let next = self.dir.path().join("next");
+        std::fs::write(&next, bundle).expect("written");
+        std::fs::rename(next, self.dir.path().join("bundle")).expect("replaced");
+    }
+
+    /// Waits until a generation is in force.
+    pub fn in_force(&self, generation: u64) {
+        self.says(&["configuration in force", &format!("\"generation\":{generation}")]);
+    }
+
+    /// Waits for a line of the log with all of these texts.
+    pub fn says(&self, wanted: &[&str]) {
+        let is_it = |line: &String| {
+            self.read.borrow_mut().push(line.clone());
+            wanted.iter().all(|text| line.contains(text))
+        };
+        assert!(self.log.iter().any(|line| is_it(&line)), "it ended without {wanted:?}: {:#?}", self.read.borrow());
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.read.borrow_mut().extend(self.log.try_iter());
+        self.read.borrow().join("\n")
     }
 
     /// All records so far.

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-api", &["idm-permission", "idm-types"]),
     ("idm-diff", &["idm-api", "idm-permission"]),
     ("idm-plan", &["idm-types"]),
+    ("idm-envelope", &["idm-types"]),
     ("idm-jose", &["idm-types"]),
     ("idm-expr", &["idm-plan", "idm-types"]),
     ("idm-password", &["idm-plan"]),
@@ -112,6 +113,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-compile",
             "idm-decide",
             "idm-directory",
+            "idm-envelope",
             "idm-jose",
             "idm-metrics",
             "idm-plan",
@@ -122,7 +124,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-types",
         ],
     ),
-    ("idm-operator", &["idm-api", "idm-audit", "idm-compile", "idm-diff", "idm-permission", "idm-plan", "idm-types"]),
+    (
+        "idm-operator",
+        &["idm-api", "idm-audit", "idm-compile", "idm-diff", "idm-envelope", "idm-permission", "idm-plan", "idm-types"],
+    ),
     // manager shows what the compiler, the audit and hypothetical decisions say; of a folder it asks the gateway that
     // serves it, whose spool takes the records of changes.
     (
@@ -147,6 +152,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-audit",
             "idm-compile",
             "idm-decide",
+            "idm-envelope",
             "idm-gateway",
             "idm-jose",
             "idm-manager",
@@ -182,6 +188,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-permission", &["tokio", "reqwest", "hyper", "kube", "k8s-openapi"]),
     ("idm-diff", &["tokio", "reqwest", "hyper"]),
     ("idm-plan", &["tokio", "reqwest", "hyper", "kube"]),
+    ("idm-envelope", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-jose", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-saml", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-expr", &["tokio", "reqwest", "hyper", "kube"]),

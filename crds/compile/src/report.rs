@@ -115,6 +115,8 @@ pub enum Cause {
     GuardNotInForce,
     /// The baseline of a Gateway demands more than the policy does.
     UnderBaseline,
+    /// What is stored does not open, or what is new cannot be sealed.
+    SealingFailed,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -153,6 +155,7 @@ impl Cause {
             Cause::NotGranted => "NotGranted",
             Cause::GuardNotInForce => "GuardNotInForce",
             Cause::UnderBaseline => "UnderBaseline",
+            Cause::SealingFailed => "SealingFailed",
             Cause::Directory(reason) => reason.code(),
         }
     }

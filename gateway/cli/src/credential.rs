@@ -167,6 +167,11 @@ fn key_id(text: &str) -> Result<String, String> {
     if is_id { Ok(text.to_owned()) } else { Err("give the 12 digits that `idm credential show` lists".to_owned()) }
 }
 
+/// The error with which the process ends with 3.
+pub(crate) fn not_connected(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    CredentialError::NotConnected(Box::new(error)).into()
+}
+
 /// Whether an error says that no cluster answers.
 pub(crate) fn is_not_connected(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(CredentialError::NotConnected(_)))

@@ -22,6 +22,8 @@ mod listen;
 mod manager;
 mod options;
 mod policy;
+mod seal;
+mod secret_file;
 mod serve;
 mod state;
 mod token;
@@ -88,6 +90,9 @@ enum Command {
     /// Make, show, rotate and revoke keys
     #[command(subcommand)]
     Credential(credential::Credential),
+    /// Count, and seal anew, what is sealed in a cluster
+    #[command(subcommand)]
+    Seal(seal::Seal),
     /// Print the CRD manifests
     Crds,
     /// Answer every request with what it carried (the demo's upstream)
@@ -138,6 +143,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jose(jose) => jose.run().map(|()| ExitCode::SUCCESS),
         Command::Token(token) => token.run().map(|()| ExitCode::SUCCESS),
         Command::Credential(credential) => credential.run().await,
+        Command::Seal(seal) => seal.run().await,
         Command::Crds => crds().map(|()| ExitCode::SUCCESS),
         Command::Echo(echo) => echo.run().await.map(|()| ExitCode::SUCCESS),
     }

@@ -13,7 +13,8 @@ use idm_gateway::{
 };
 use idm_plan::Network;
 use idm_store::SharedOptions;
-use idm_types::Redacted;
+
+use crate::secret_file::SecretFile;
 
 /// Destination of audit records
 #[derive(Args, Clone, Debug)]
@@ -63,7 +64,7 @@ pub(crate) struct ElasticsearchArgs {
     elasticsearch: Option<String>,
     /// File with the value of the Authorization header, for example `ApiKey …`
     #[arg(long, env = "IDM_ELASTICSEARCH_AUTHORIZATION_FILE")]
-    elasticsearch_authorization_file: Option<PathBuf>,
+    elasticsearch_authorization_file: Option<SecretFile>,
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_ELASTICSEARCH_CA_FILE")]
     elasticsearch_ca_file: Option<PathBuf>,
@@ -81,13 +82,18 @@ pub(crate) struct StoreArgs {
     store_username: Option<String>,
     /// File with the password for the store
     #[arg(long, env = "IDM_STORE_PASSWORD_FILE")]
-    store_password_file: Option<PathBuf>,
+    store_password_file: Option<SecretFile>,
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_STORE_CA_FILE")]
     store_ca_file: Option<PathBuf>,
 }
 
 impl StoreArgs {
+    /// The files with secrets.
+    pub(crate) fn secret_files(&mut self) -> impl Iterator<Item = &mut SecretFile> {
+        self.store_password_file.iter_mut()
+    }
+
     pub(crate) fn options(&self, namespace: &str) -> anyhow::Result<Option<SharedOptions>> {
         let Some(url) = self.store.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
         let read = |path: &Option<PathBuf>| {
@@ -95,10 +101,7 @@ impl StoreArgs {
                 .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
                 .transpose()
         };
-        let password = read(&self.store_password_file)?
-            .map(|bytes| String::from_utf8(bytes).context("the store's password file must hold text"))
-            .transpose()?;
-        let password = password.map(|text| Redacted::new(text.trim().to_owned()));
+        let password = self.store_password_file.as_ref().map(SecretFile::text).transpose()?;
         Ok(Some(SharedOptions {
             url,
             username: self.store_username.clone(),
@@ -281,7 +284,7 @@ pub(crate) struct TraceArgs {
     traces: Option<String>,
     /// File with the value of the Authorization header for the collector
     #[arg(long, env = "IDM_TRACES_AUTHORIZATION_FILE")]
-    traces_authorization_file: Option<PathBuf>,
+    traces_authorization_file: Option<SecretFile>,
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_TRACES_CA_FILE")]
     traces_ca_file: Option<PathBuf>,
@@ -318,12 +321,9 @@ impl TraceArgs {
                 .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
                 .transpose()
         };
-        let authorization = read(&self.traces_authorization_file)?
-            .map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text"))
-            .transpose()?;
         Ok(Some(TraceOptions {
             endpoint: TraceOptions::endpoint(url).map_err(|problem| anyhow::anyhow!("--traces: {problem}"))?,
-            authorization: authorization.map(|text| Redacted::new(text.trim().to_owned())),
+            authorization: self.traces_authorization_file.as_ref().map(SecretFile::text).transpose()?,
             ca_pem: read(&self.traces_ca_file)?,
             ratio: self.traces_ratio,
             callers: match self.traces_callers {
@@ -347,6 +347,11 @@ enum AccessLogArg {
 }
 
 impl TelemetryArgs {
+    /// The files with secrets.
+    pub(crate) fn secret_files(&mut self) -> impl Iterator<Item = &mut SecretFile> {
+        self.traces.traces_authorization_file.iter_mut()
+    }
+
     pub(crate) fn consumers(&self) -> usize {
         self.metrics_consumers as usize
     }
@@ -386,6 +391,11 @@ impl AuditArgs {
         self.audit_dir.clone().unwrap_or_else(crate::state::audit_dir)
     }
 
+    /// The files with secrets that the operator may have sealed.
+    pub(crate) fn secret_files(&mut self) -> impl Iterator<Item = &mut SecretFile> {
+        self.elasticsearch.elasticsearch_authorization_file.iter_mut()
+    }
+
     pub(crate) fn options(&self) -> anyhow::Result<AuditOptions> {
         let on_full = match self.audit_on_full {
             OnFullArg::Refuse => OnFull::Refuse,
@@ -413,10 +423,7 @@ impl ElasticsearchArgs {
                 .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())))
                 .transpose()
         };
-        let authorization = read(&self.elasticsearch_authorization_file)?
-            .map(|bytes| String::from_utf8(bytes).context("the authorization file must hold text"))
-            .transpose()?;
-        let authorization = authorization.map(|text| Redacted::new(text.trim().to_owned()));
+        let authorization = self.elasticsearch_authorization_file.as_ref().map(SecretFile::text).transpose()?;
         Ok(Some(Elasticsearch { url, authorization, ca_pem: read(&self.elasticsearch_ca_file)? }))
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use idm_compile::Settings;
-use idm_gateway::source::{bundle, dir::DirSource};
+use idm_gateway::source::{Opener, bundle, dir::DirSource};
 use idm_gateway::{AdminServer, Gateway, GatewayOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::manager::{ManagedFolder, ManagerArgs, RunningManager};
 use crate::options::{AuditArgs, BodyArgs, CallerArgs, EgressArgs, ProxyArgs, StoreArgs, TelemetryArgs};
+use crate::seal::SealArgs;
 
 /// Serve the policies of a folder, without a cluster
 #[derive(Args)]
@@ -147,6 +148,8 @@ pub(crate) struct GatewayPod {
     #[arg(long, default_value_t = 5)]
     drain_delay_seconds: u64,
     #[command(flatten)]
+    sealing: SealArgs,
+    #[command(flatten)]
     callers: CallerArgs,
     #[command(flatten)]
     proxies: ProxyArgs,
@@ -163,7 +166,12 @@ pub(crate) struct GatewayPod {
 }
 
 impl GatewayPod {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let opener = Opener::new(&self.namespace, self.sealing.envelope()?);
+        let files = self.store.secret_files().chain(self.audit.secret_files()).chain(self.telemetry.secret_files());
+        for file in files {
+            file.open(&opener, &self.config_secret).await?;
+        }
         let options = GatewayOptions {
             listen_tls: Some(self.listen_tls),
             store: self.store.options(&self.namespace)?,
@@ -180,9 +188,15 @@ impl GatewayPod {
         let gateway = Gateway::start(&options, None).await?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
-        let file =
-            tokio::spawn(bundle::follow_file(self.config_file, self.config_shards, gateway.clone(), stopping.clone()));
-        let secret = tokio::spawn(bundle::follow_secret(self.namespace, self.config_secret, gateway.clone(), stopping));
+        let config = bundle::Config { secret: self.config_secret, opener };
+        let file = tokio::spawn(bundle::follow_file(
+            self.config_file,
+            self.config_shards,
+            config.clone(),
+            gateway.clone(),
+            stopping.clone(),
+        ));
+        let secret = tokio::spawn(bundle::follow_secret(self.namespace, config, gateway.clone(), stopping));
         stopped().await;
         gateway.unready();
         tokio::time::sleep(Duration::from_secs(self.drain_delay_seconds)).await;

@@ -71,8 +71,8 @@ pub use route::{
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use shard::{
-    Divided, Held, Made, PackedShard, SHARD_VERSIONS, Shard, ShardError, ShardRef, divide, divide_again, needs_shards,
-    shard_of, shard_secret,
+    Divided, Held, Made, PackedShard, SHARD_FIELD, SHARD_VERSIONS, Shard, ShardError, ShardRef, divide, divide_again,
+    needs_shards, shard_of, shard_secret,
 };
 pub use sign_in::{
     Federation, FederationKind, LOGIN_COOKIE, OidcProvider, Pages, PersonCredentials, ProviderAuthentication,

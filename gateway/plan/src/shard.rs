@@ -30,6 +30,9 @@ const MAX_UNPACKED: u64 = 64 << 20;
 /// a gateway needs that has not seen the newest index yet.
 pub const SHARD_VERSIONS: [&str; 2] = ["current", "previous"];
 
+/// The field that the versions of a shard are sealed for: one of them becomes the other, and digests tell them apart.
+pub const SHARD_FIELD: &str = "shard";
+
 /// The name of the Secret with a shard, beside the Secret with the bundle.
 pub fn shard_secret(bundle: &str, number: usize) -> String {
     format!("{bundle}-shard-{number}")

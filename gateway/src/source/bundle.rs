@@ -13,8 +13,18 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use super::opener::Opener;
 use super::shards::{ShardSource, Shards};
 use crate::Gateway;
+
+/// The Secret with a gateway's configuration, and how what is in it is opened.
+#[derive(Clone)]
+pub struct Config {
+    /// Its name.
+    pub secret: String,
+    /// Opens it.
+    pub opener: Opener,
+}
 
 /// The key of the Secret, and the name of the mounted file.
 pub const BUNDLE_KEY: &str = "bundle";
@@ -47,9 +57,15 @@ impl ShardSource for Stored {
 
 /// Reads the mounted file until the watch delivers; the file only ever moves forward, because the
 /// kubelet updates it later than the watch does. Shards are in folders of `shards`.
-pub async fn follow_file(path: PathBuf, shards: PathBuf, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+pub async fn follow_file(
+    path: PathBuf,
+    shards: PathBuf,
+    config: Config,
+    gateway: Arc<Gateway>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut seen = Vec::new();
-    let mut mounted = Shards::new(Mounted(shards), gateway.clone());
+    let mut mounted = Shards::new(Mounted(shards), config, gateway.clone());
     loop {
         let is_newer = |bundle: &Bundle| gateway.generation().is_none_or(|current| bundle.generation > current);
         match std::fs::read(&path) {
@@ -69,8 +85,9 @@ pub async fn follow_file(path: PathBuf, shards: PathBuf, gateway: Arc<Gateway>, 
     }
 }
 
-/// Watches the Secret `namespace/name` until `stop` turns true.
-pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+/// Watches the Secret of the configuration in its namespace until `stop` turns true.
+pub async fn follow_secret(namespace: String, config: Config, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let name = config.secret.clone();
     let client = loop {
         match Client::try_default().await {
             Ok(client) => break client,
@@ -81,9 +98,9 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
         }
     };
     let secrets: Api<Secret> = Api::namespaced(client, &namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut watched = watcher(secrets.clone(), config).boxed();
-    let mut stored = Shards::new(Stored { secrets, name }, gateway.clone());
+    let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut watched = watcher(secrets.clone(), of_name).boxed();
+    let mut stored = Shards::new(Stored { secrets, name }, config, gateway.clone());
     let is_other = |bundle: &Bundle| {
         gateway
             .version()

@@ -3,4 +3,7 @@
 pub mod bundle;
 pub mod dir;
 mod losses;
+mod opener;
 mod shards;
+
+pub use opener::{OpenError, Opener};

@@ -3,15 +3,18 @@
 //! Nothing is in force that the index does not cover. While a shard of the newest index cannot be read, the
 //! configuration before stays for a moment; then the newest one is in force without that shard, whose callers are
 //! refused until it is there. It is asked for until then.
+//!
+//! A bundle that does not open is not in force: the one before stays, and it is tried again while its key may come.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use idm_plan::{Bundle, Shard, ShardRef};
+use idm_plan::{Bundle, SHARD_FIELD, Shard, ShardRef, shard_secret};
 use idm_types::{Clock, Uptime};
 
+use super::bundle::{BUNDLE_KEY, Config};
 use crate::Gateway;
 
 /// Shards that are read at the same time.
@@ -32,7 +35,11 @@ pub(super) trait ShardSource {
 /// The shards of one source, and the newest bundle that is not wholly in force.
 pub(super) struct Shards<S> {
     source: S,
+    config: Config,
     gateway: Arc<Gateway>,
+    unopened: Option<Unopened>,
+    /// Why the newest bundle was not opened, as the gateway was told.
+    told: Option<String>,
     waiting: Option<Waiting>,
     clock: Clock,
 }
@@ -45,35 +52,67 @@ struct Waiting {
     pause: Duration,
 }
 
+/// A bundle whose key is not to be had now.
+struct Unopened {
+    packed: Vec<u8>,
+    pause: Duration,
+}
+
 impl<S: ShardSource> Shards<S> {
-    pub(super) fn new(source: S, gateway: Arc<Gateway>) -> Self {
-        Self { source, gateway, waiting: None, clock: Clock::of_process() }
+    pub(super) fn new(source: S, config: Config, gateway: Arc<Gateway>) -> Self {
+        Self { source, config, gateway, unopened: None, told: None, waiting: None, clock: Clock::of_process() }
     }
 
     /// Takes a bundle as its Secret has it, and puts it in force as soon as that is possible, if it is `wanted` then.
     pub(super) async fn take(&mut self, packed: &[u8], wanted: impl Fn(&Bundle) -> bool) {
-        match Bundle::unpack(packed) {
-            Ok(bundle) => {
-                let is_wanted = wanted(&bundle);
-                let since = self.clock.uptime();
-                let waiting = Waiting { bundle, since, without: None, pause: FIRST_RETRY };
-                self.waiting = is_wanted.then_some(waiting);
-                self.go_on(wanted).await;
+        self.unopened = Some(Unopened { packed: packed.to_vec(), pause: FIRST_RETRY });
+        self.go_on(wanted).await;
+    }
+
+    /// Opens a bundle that was not opened yet. Returns it, if it is one.
+    async fn opened(&mut self, Unopened { packed, pause }: Unopened) -> Option<Bundle> {
+        let problem = match self.config.opener.open(&self.config.secret, BUNDLE_KEY, &packed).await {
+            Ok(opened) => match Bundle::unpack(opened.reveal()) {
+                Ok(bundle) => {
+                    if self.told.take().is_some_and(|told| self.gateway.error() == Some(told)) {
+                        self.gateway.is_well();
+                    }
+                    return Some(bundle);
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => {
+                let pause = (pause * 2).min(LAST_RETRY);
+                self.unopened = error.may_pass().then_some(Unopened { packed, pause });
+                format!("the bundle is not taken: {error}")
             }
-            Err(error) => self.gateway.refused(&error.to_string()),
+        };
+        if self.gateway.error().as_ref() != Some(&problem) {
+            self.gateway.refused(&problem);
         }
+        self.told = Some(problem);
+        None
     }
 
     /// Resolves when [`Self::go_on`] should be called; never, where nothing is missing.
     pub(super) async fn due(&self) {
-        match &self.waiting {
-            Some(waiting) => tokio::time::sleep(waiting.pause).await,
-            None => std::future::pending().await,
+        match (&self.unopened, &self.waiting) {
+            (Some(unopened), _) => tokio::time::sleep(unopened.pause).await,
+            (None, Some(waiting)) => tokio::time::sleep(waiting.pause).await,
+            (None, None) => std::future::pending().await,
         }
     }
 
     /// Reads what is missing, and puts in force what there is.
     pub(super) async fn go_on(&mut self, wanted: impl Fn(&Bundle) -> bool) {
+        if let Some(unopened) = self.unopened.take() {
+            // The newest counts: what waits for its shards is older.
+            self.waiting = None;
+            let Some(bundle) = self.opened(unopened).await else { return };
+            let since = self.clock.uptime();
+            let is_wanted = wanted(&bundle);
+            self.waiting = is_wanted.then_some(Waiting { bundle, since, without: None, pause: FIRST_RETRY });
+        }
         let Some(mut waiting) = self.waiting.take() else { return };
         let why = self.read(&waiting.bundle).await;
         let mut whole = waiting.bundle.clone();
@@ -123,15 +162,7 @@ impl<S: ShardSource> Shards<S> {
         let missing: Vec<(usize, ShardRef)> = self
             .gateway
             .with_shards(|held| bundle.missing(held).map(|(number, line)| (number, line.clone())).collect());
-        let source = &self.source;
-        let reads = missing.into_iter().map(|(number, line)| async move {
-            let versions = source.versions(number).await?;
-            let mut unpacked = versions.iter().map(|packed| Shard::unpack(packed, &line));
-            let found = unpacked.find_map(Result::ok);
-            found
-                .map(|shard| (line.digest, Arc::new(shard)))
-                .ok_or_else(|| format!("shard {number} is not the one that the index names"))
-        });
+        let reads = missing.into_iter().map(|(number, line)| self.read_one(number, line));
         let mut reads = futures::stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut why = None;
         while let Some(outcome) = reads.next().await {
@@ -141,6 +172,23 @@ impl<S: ShardSource> Shards<S> {
             }
         }
         why
+    }
+
+    /// The shard of a line of the index, under its digest.
+    async fn read_one(&self, number: usize, line: ShardRef) -> Result<(String, Arc<Shard>), String> {
+        let secret = shard_secret(&self.config.secret, number);
+        let mut problem = format!("shard {number} is not the one that the index names");
+        for packed in self.source.versions(number).await? {
+            match self.config.opener.open(&secret, SHARD_FIELD, &packed).await {
+                Ok(opened) => {
+                    if let Ok(shard) = Shard::unpack(opened.reveal(), &line) {
+                        return Ok((line.digest, Arc::new(shard)));
+                    }
+                }
+                Err(error) => problem = format!("shard {number} is not taken: {error}"),
+            }
+        }
+        Err(problem)
     }
 }
 

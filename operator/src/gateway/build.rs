@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::seal::{Sealed, shard_name};
 use super::{GatewaySettings, NAME, owner};
 use crate::MANAGER;
+use crate::sealing::{GATEWAY_KEYS, GatewaySealing};
 
 /// All objects of a gateway, in the order of writing: permissions before pods, and the bundle before the pods that
 /// mount it.
@@ -196,6 +197,10 @@ fn arguments(settings: &GatewaySettings) -> Vec<String> {
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
     }
+    args.extend(settings.sealing.iter().map(|sealing| match sealing {
+        GatewaySealing::Keys => "--seal-keys=/seal".to_owned(),
+        GatewaySealing::Command(words) => format!("--seal-command={}", words.join(" ")),
+    }));
     args.extend(settings.store.iter().map(|url| format!("--store={url}")));
     if settings.store_password.is_some() {
         args.push("--store-password-file=/config/store-password".into());
@@ -270,17 +275,19 @@ fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards:
             },
         },
     });
+    if settings.sealing == Some(GatewaySealing::Keys) {
+        let keys = json!({"name": "seal", "secret": {"secretName": GATEWAY_KEYS, "defaultMode": 288}});
+        mount(&mut deployment, "/seal", keys);
+    }
     if shards > 0 {
-        mount_shards(&mut deployment, shards);
+        mount(&mut deployment, "/shards", shards_volume(shards));
     }
     deployment
 }
 
-fn mount_shards(deployment: &mut Value, shards: usize) {
-    let more = [
-        ("volumes", shards_volume(shards)),
-        ("containers/0/volumeMounts", json!({"name": "shards", "mountPath": "/shards", "readOnly": true})),
-    ];
+fn mount(deployment: &mut Value, path: &str, volume: Value) {
+    let mounted = json!({"name": volume["name"], "mountPath": path, "readOnly": true});
+    let more = [("volumes", volume), ("containers/0/volumeMounts", mounted)];
     for (place, value) in more {
         let list = deployment.pointer_mut(&format!("/template/spec/{place}")).and_then(Value::as_array_mut);
         list.into_iter().for_each(|list| list.push(value.clone()));
@@ -327,6 +334,7 @@ mod tests {
             traces_authorization: None,
             audit_on_full: "refuse".into(),
             audit_successes: "within-moments".into(),
+            sealing: None,
             store: None,
             store_password: None,
             elasticsearch: None,
@@ -434,6 +442,27 @@ mod tests {
         let objects = serde_json::to_string(&built.objects).unwrap();
         assert!(objects.contains("--traces-authorization-file=/config/traces-authorization"), "{objects}");
         assert!(!objects.contains("canary"), "{objects}");
+    }
+
+    #[test]
+    fn gateways_get_the_keys_of_their_namespace_or_the_command_and_nothing_where_nothing_is_sealed() {
+        let deployed = |sealing| {
+            let settings = GatewaySettings { sealing, ..settings(CallerLimits::default(), Telemetry::default()) };
+            deployment(&settings, &json!({}), &json!({}), 64)["template"]["spec"].clone()
+        };
+        let args = |deployed: &Value| deployed["containers"][0]["args"].to_string();
+        let clear = deployed(None);
+        assert!(!clear.to_string().contains("seal"), "{clear}");
+        let keys = deployed(Some(GatewaySealing::Keys));
+        assert!(args(&keys).contains("\"--seal-keys=/seal\""), "{keys}");
+        let volumes = keys["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume["name"] == "seal").unwrap();
+        assert_eq!(volume["secret"]["secretName"], GATEWAY_KEYS);
+        let mounts = keys["containers"][0]["volumeMounts"].as_array().unwrap();
+        assert!(mounts.iter().any(|mount| mount["name"] == "seal" && mount["mountPath"] == "/seal"), "{mounts:?}");
+        let command = deployed(Some(GatewaySealing::Command(vec!["/kms".into(), "--region=x".into()])));
+        assert!(args(&command).contains("\"--seal-command=/kms --region=x\""), "{command}");
+        assert_eq!(command["volumes"], clear["volumes"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use idm_compile::Meta;
 use idm_types::Redacted;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-pub(crate) use apply::{apply, current_bundle, remove};
+pub(crate) use apply::{Cluster, apply, current_bundle, remove};
 pub(crate) use ask::{ask, control_token};
 pub(crate) use build::{BUNDLE_LABEL, Built, build, wanted};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
@@ -26,6 +26,8 @@ pub(crate) use seal::seal;
 pub(crate) use shards::Stored;
 pub(crate) use status::publish;
 pub use telemetry::Telemetry;
+
+use crate::sealing::GatewaySealing;
 
 /// The name of every object of a namespace's gateway.
 pub(crate) const NAME: &str = "idm-gateway";
@@ -57,6 +59,8 @@ pub struct GatewaySettings {
     pub audit_on_full: String,
     /// `within-moments` or `before-answer`.
     pub audit_successes: String,
+    /// What they are told of sealing; `None`: nothing is sealed.
+    pub sealing: Option<GatewaySealing>,
     /// The store that the gateways share.
     pub store: Option<String>,
     /// The password for it.

@@ -9,10 +9,10 @@ use idm_plan::{PackedShard, SHARD_VERSIONS};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::{Api, ResourceExt};
 
-use super::Built;
 use super::seal::shard_name;
+use super::{Built, Cluster};
 use crate::MANAGER;
 
 /// Shards that are written at the same time.
@@ -71,18 +71,19 @@ impl Stored {
 
 /// Writes the shards that are not stored yet. Call this before the index that names them is written: a gateway finds
 /// what its index names.
-pub(super) async fn write(client: &Client, namespace: &str, built: &Built, stored: &Stored) -> Result<(), kube::Error> {
+pub(super) async fn write(cluster: Cluster<'_>, namespace: &str, built: &Built) -> anyhow::Result<()> {
+    let Cluster { client, stored, .. } = cluster;
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     // Kubernetes deletes what has no owner left, so they are written again when the owners are others.
     let owners = serde_json::to_string(&built.secret.metadata.owner_references).unwrap_or_default();
     let state = |shard: &PackedShard| format!("{} {owners}", shard.line.digest);
     let new = built.shards.iter().enumerate();
     let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &state(shard)));
-    let new = futures::stream::iter(new.map(Ok::<_, kube::Error>));
+    let new = futures::stream::iter(new.map(Ok::<_, anyhow::Error>));
     new.try_for_each_concurrent(AT_ONCE, |(number, shard)| {
         let (api, state) = (&api, state(shard));
         async move {
-            write_one(api, built, number, shard).await?;
+            write_one(cluster, api, built, number, shard).await?;
             stored.keep(namespace, number, state);
             Ok(())
         }
@@ -90,11 +91,26 @@ pub(super) async fn write(client: &Client, namespace: &str, built: &Built, store
     .await
 }
 
-async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &PackedShard) -> Result<(), kube::Error> {
+async fn write_one(
+    cluster: Cluster<'_>,
+    api: &Api<Secret>,
+    built: &Built,
+    number: usize,
+    shard: &PackedShard,
+) -> anyhow::Result<()> {
     let name = shard_name(number);
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let [current, previous] = SHARD_VERSIONS;
-    let mut data = BTreeMap::from([(current.to_owned(), ByteString(shard.bytes.clone()))]);
+    let before = api.get_opt(&name).await?;
+    let known = before.as_ref().and_then(|before| before.data.as_ref()?.get(current));
+    let bytes = match cluster.sealing {
+        Some(sealing) => {
+            let namespace = built.secret.namespace().unwrap_or_default();
+            sealing.seal(&namespace, &name, current, &shard.bytes, known).await?
+        }
+        None => ByteString(shard.bytes.clone()),
+    };
+    let mut data = BTreeMap::from([(current.to_owned(), bytes.clone())]);
     let of_bundle = &built.secret.metadata;
     let mut metadata = ObjectMeta {
         name: Some(name.clone()),
@@ -103,12 +119,14 @@ async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &Pack
         owner_references: of_bundle.owner_references.clone(),
         ..ObjectMeta::default()
     };
-    let before = api.get_opt(&name).await?;
     let Some(before) = before else {
-        return api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop);
+        api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await?;
+        return Ok(());
     };
     let mut known = before.data.unwrap_or_default();
-    if known.get(current).is_some_and(|known| known.0 == shard.bytes) {
+    // A version that was written before everything was sealed does not stay.
+    known.retain(|_, version| cluster.sealing.is_none() || idm_envelope::is_sealed(&version.0));
+    if known.get(current) == Some(&bytes) {
         if before.metadata.owner_references == metadata.owner_references {
             return Ok(());
         }
@@ -119,14 +137,16 @@ async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &Pack
     }
     // The write carries the version that was read: nobody else's change is lost.
     metadata.resource_version = before.metadata.resource_version;
-    api.replace(&name, &params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop)
+    api.replace(&name, &params, &Secret { metadata, data: Some(data), ..Secret::default() }).await?;
+    Ok(())
 }
 
 /// Empties the shards of a gateway that is removed. Kubernetes deletes them with their owners: the operator may not
 /// delete Secrets.
-pub(super) async fn empty(client: &Client, namespace: &str) -> Result<(), kube::Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(bundle) = super::current_bundle(client, namespace).await? else { return Ok(()) };
+pub(super) async fn empty(cluster: Cluster<'_>, namespace: &str) -> anyhow::Result<()> {
+    let api: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
+    let current = super::current_bundle(cluster, namespace).await?;
+    let Some(bundle) = current else { return Ok(()) };
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let emptied = futures::stream::iter(0..bundle.shards.len()).map(|number| {
         let api = &api;
@@ -141,5 +161,5 @@ pub(super) async fn empty(client: &Client, namespace: &str) -> Result<(), kube::
             api.replace(&name, params, &secret).await.map(drop)
         }
     });
-    emptied.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    Ok(emptied.buffer_unordered(AT_ONCE).try_collect::<()>().await?)
 }

@@ -38,6 +38,10 @@ pub(crate) struct ApiServer {
     bundle: watch::Sender<Option<Bundle>>,
     /// Counts the writes of Secrets: each makes another version.
     writes: std::sync::atomic::AtomicUsize,
+    /// The number of writes of Secrets that are taken until the server fails.
+    writes_left: std::sync::atomic::AtomicUsize,
+    /// The last status of each object, by its path.
+    statuses: Mutex<std::collections::BTreeMap<String, Value>>,
 }
 
 fn is_of(object: &Value, kind: Kind) -> bool {
@@ -58,6 +62,8 @@ impl ApiServer {
             changes: tokio::sync::broadcast::Sender::new(1024),
             bundle: watch::Sender::new(None),
             writes: 2000.into(),
+            writes_left: usize::MAX.into(),
+            statuses: Mutex::default(),
         })
     }
 
@@ -110,6 +116,13 @@ impl ApiServer {
         let name = path.rsplit('/').next().unwrap_or_default();
         if method != Method::GET {
             self.written.lock().unwrap().push(path.to_owned());
+        }
+        if name == "status" {
+            let status: Value = serde_json::from_slice(body).unwrap_or_default();
+            self.statuses.lock().unwrap().insert(path.to_owned(), status);
+        }
+        if path == "/api/v1/secrets" {
+            return list("Secret", self.secrets.lock().unwrap().clone());
         }
         if let Some(kind) = Kind::ALL.iter().copied().find(|kind| path == all_of(*kind)) {
             let watches = query.is_some_and(|query| query.contains("watch=true"));
@@ -214,6 +227,22 @@ impl ApiServer {
         Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value))).collect())
     }
 
+    /// All Secrets.
+    pub(crate) fn all_secrets(&self) -> Vec<Secret> {
+        let secrets = self.secrets.lock().unwrap();
+        secrets.iter().map(|secret| serde_json::from_value(secret.clone()).expect("it is a Secret")).collect()
+    }
+
+    /// Fails when this many more Secrets were written.
+    pub(super) fn fail_after(&self, writes: usize) {
+        self.writes_left.store(writes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The last statuses, as text.
+    pub(super) fn statuses(&self) -> String {
+        format!("{:?}", self.statuses.lock().unwrap())
+    }
+
     /// Writes a Secret, as `kubectl apply` does.
     pub(crate) fn write(&self, secret: &Value) {
         self.keep_secret(secret.to_string().as_bytes());
@@ -232,6 +261,12 @@ impl ApiServer {
                 &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409}),
             );
         }
+        let left = |left: usize| left.checked_sub(1);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        if self.writes_left.fetch_update(order, order, left).is_err() {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500});
+            return answered(StatusCode::INTERNAL_SERVER_ERROR, &status);
+        }
         let number = self.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         secrets.retain(|secret| secret["metadata"]["name"] != written["metadata"]["name"]);
         let kept = stored(written, number);
@@ -240,7 +275,9 @@ impl ApiServer {
         if kept["metadata"]["name"] == gateway::NAME {
             let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");
             let packed = secret.data.and_then(|mut data| data.remove("bundle")).expect("it holds a bundle");
-            self.bundle.send_replace(Some(Bundle::unpack(&packed.0).expect("it is a bundle")));
+            if !idm_envelope::is_sealed(&packed.0) {
+                self.bundle.send_replace(Some(Bundle::unpack(&packed.0).expect("it is a bundle")));
+            }
         }
         answered(StatusCode::OK, &kept)
     }

@@ -12,7 +12,7 @@ use super::api_server::{ApiServer, NAMESPACE};
 use super::*;
 use crate::{CallerLimits, GatewaySettings, Telemetry};
 
-const SAMPLES: &str = concat!(
+pub(super) const SAMPLES: &str = concat!(
     include_str!("../../../config/samples/orders.yaml"),
     "---\n",
     include_str!("../../../config/samples/people.yaml"),
@@ -114,6 +114,7 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
         traces_authorization: None,
         audit_on_full: "refuse".into(),
         audit_successes: "within-moments".into(),
+        sealing: None,
         store: Some("redis://store".into()),
         store_password: None,
         elasticsearch: None,
@@ -131,6 +132,7 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
         compiled: crate::compiled::Compilations::default(),
         named: crate::named::Named::default(),
         stored: crate::gateway::Stored::default(),
+        sealing: None,
         registers: crate::keys::Registers::default(),
         key_uses: crate::key_uses::KeyUses::default(),
         permissions: crate::permissions::Board::default(),

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use idm_plan::{Credential, Credentials, Divided, Keys, ObjectKey, Plan, Proof, Secrets, divide, shard_of};
 
+use super::super::opener::Opener;
 use super::*;
 use crate::{AuditOptions, GatewayOptions};
 
@@ -45,6 +46,10 @@ fn packed(divided: &Divided, generation: u64) -> Vec<u8> {
     Bundle::with_index(plan, Secrets::default(), divided.common.clone(), lines, generation).pack().unwrap()
 }
 
+fn in_the_clear() -> Config {
+    Config { secret: "idm-gateway".into(), opener: Opener::new("shop", None) }
+}
+
 async fn gateway(dir: &Path) -> Arc<Gateway> {
     let audit = AuditOptions::in_folder(dir.to_owned(), 1 << 20);
     let options = GatewayOptions { cores: 1, ..GatewayOptions::new("a", "127.0.0.1:0".parse().unwrap(), audit) };
@@ -56,7 +61,7 @@ async fn in_force(dir: &Path) -> (Arc<Gateway>, There, Shards<There>) {
     let gateway = gateway(dir).await;
     let (there, first) = (There::default(), fleet(None));
     there.put_all(&first);
-    let mut shards = Shards::new(there.clone(), gateway.clone());
+    let mut shards = Shards::new(there.clone(), in_the_clear(), gateway.clone());
     shards.take(&packed(&first, 1), |_| true).await;
     (gateway, there, shards)
 }
@@ -90,7 +95,7 @@ async fn the_version_before_is_taken_while_the_index_names_it() {
     let (there, first, next) = (There::default(), fleet(None), fleet(Some(7)));
     there.put_all(&first);
     there.put_all(&next);
-    let mut shards = Shards::new(there, gateway.clone());
+    let mut shards = Shards::new(there, in_the_clear(), gateway.clone());
     shards.take(&packed(&first, 1), |_| true).await;
     assert_eq!((known(&gateway), gateway.error()), (600, None));
     gateway.stop().await;
@@ -121,4 +126,97 @@ async fn without_a_shard_its_callers_are_refused_and_nobody_else_until_it_is_the
     shards.go_on(|_| true).await;
     assert_eq!((known(&gateway), gateway.error(), gateway.version().unwrap()), (600, None, (2, digest)));
     gateway.stop().await;
+}
+
+mod sealed {
+    use idm_envelope::{Envelope, KeyFolder, Place};
+
+    use super::*;
+
+    const PLACE: Place<'static> = Place { namespace: "shop", object: "idm-gateway", field: "bundle" };
+
+    fn keys(dir: &Path, primary: &str, ids: &[&str]) -> KeyFolder {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("primary"), primary).unwrap();
+        ids.iter().for_each(|id| std::fs::write(dir.join(id), [id.as_bytes()[0]; 32]).unwrap());
+        KeyFolder(dir.to_owned())
+    }
+
+    fn plain(generation: u64) -> Vec<u8> {
+        let plan = Plan { namespace: "shop".into(), ..Plan::default() };
+        Bundle::seal(plan, Secrets::default(), Credentials::default(), generation).pack().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_does_not_open_leaves_what_is_in_force_until_its_key_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let operator = Envelope::new(keys(&dir.path().join("all"), "b", &["a", "b"]));
+        let before = Envelope::new(keys(&dir.path().join("before"), "a", &["a"]));
+        let mounted = dir.path().join("mounted");
+        let opener = Opener::new("shop", Some(Arc::new(Envelope::new(keys(&mounted, "a", &["a"])))));
+        let gateway = gateway(&dir.path().join("audit")).await;
+        let config = Config { secret: "idm-gateway".into(), opener };
+        let mut source = Shards::new(There::default(), config, gateway.clone());
+
+        source.take(&plain(9), |_| true).await;
+        assert_eq!(gateway.generation(), None, "a bundle in the clear is not taken");
+        assert!(gateway.error().unwrap().contains("it is not sealed"), "{:?}", gateway.error());
+        source.take(&before.seal(&PLACE, &plain(1)).await.unwrap(), |_| true).await;
+        assert_eq!((gateway.generation(), gateway.error()), (Some(1), None));
+
+        let next = operator.seal(&PLACE, &plain(2)).await.unwrap();
+        source.take(&next, |_| true).await;
+        assert_eq!(gateway.generation(), Some(1));
+        assert!(gateway.error().unwrap().contains("there is no key `b` here"), "{:?}", gateway.error());
+        source.due().await;
+        source.go_on(|_| true).await;
+        assert_eq!(gateway.generation(), Some(1));
+        keys(&mounted, "b", &["a", "b"]);
+        source.due().await;
+        source.go_on(|_| true).await;
+        assert_eq!((gateway.generation(), gateway.error()), (Some(2), None));
+
+        // One that is in force already was sealed anew, with a key that comes later.
+        std::fs::remove_file(mounted.join("b")).unwrap();
+        std::fs::write(mounted.join("primary"), "a").unwrap();
+        let anew = Envelope::new(keys(&dir.path().join("all"), "b", &["a", "b"]));
+        source.take(&anew.seal(&PLACE, &plain(2)).await.unwrap(), |_| false).await;
+        assert!(gateway.error().is_some());
+        keys(&mounted, "b", &["a", "b"]);
+        source.go_on(|_| false).await;
+        assert_eq!((gateway.generation(), gateway.error()), (Some(2), None));
+
+        let elsewhere = Place { namespace: "bank", ..PLACE };
+        for wrong in [operator.seal(&elsewhere, &plain(3)).await.unwrap(), plain(3), vec![next[0]; 40]] {
+            source.take(&wrong, |_| true).await;
+            assert_eq!(gateway.generation(), Some(2));
+            assert!(gateway.error().is_some());
+        }
+        gateway.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn shards_are_sealed_too_and_a_gateway_without_keys_says_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let envelope = Arc::new(Envelope::new(keys(&dir.path().join("keys"), "a", &["a"])));
+        let (there, fleet) = (There::default(), fleet(None));
+        for (number, shard) in fleet.shards.iter().enumerate() {
+            let object = shard_secret("idm-gateway", number);
+            let place = Place { object: &object, field: SHARD_FIELD, ..PLACE };
+            let sealed = envelope.seal(&place, &shard.bytes).await.unwrap();
+            there.0.lock().unwrap().insert(number, vec![sealed]);
+        }
+        let bundle = envelope.seal(&PLACE, &packed(&fleet, 1)).await.unwrap();
+        let gateway = gateway(&dir.path().join("audit")).await;
+        let mut without = Shards::new(there.clone(), in_the_clear(), gateway.clone());
+        without.take(&bundle, |_| true).await;
+        let error = gateway.error().unwrap();
+        assert!(error.contains("sealed with key `a`") && error.contains("--seal-keys"), "{error}");
+        let opener = Opener::new("shop", Some(envelope));
+        let config = Config { secret: "idm-gateway".into(), opener };
+        let mut source = Shards::new(there, config, gateway.clone());
+        source.take(&bundle, |_| true).await;
+        assert_eq!((known(&gateway), gateway.generation(), gateway.error()), (600, Some(1), None));
+        gateway.stop().await;
+    }
 }

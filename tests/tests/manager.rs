@@ -1,10 +1,10 @@
-//! The management API over a folder, as a black box: `idm run --manager`.
+//! The management API over a folder, as a black box: `idm run --manager`. And the start of that of a cluster.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, eventually, open_to, raw};
+use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, eventually, idm, open_to, raw};
 use serde_json::{Value, json};
 
 const POLICY: &str = "/api/v1/objects/IdentityPolicy/default/p";
@@ -432,4 +432,28 @@ fn the_manager_is_nowhere_unless_asked_for_and_not_on_other_machines() {
         .expect("idm runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("plain http"), "{said}");
+}
+
+/// Tokens of people would go over the network in the clear, or to a server that proves nothing.
+#[test]
+fn the_manager_of_a_cluster_does_not_start_where_tokens_would_be_read() {
+    let start = |args: &[&str]| {
+        let mut command = std::process::Command::new(idm());
+        command.arg("manager").args(args).env_remove("KUBERNETES_SERVICE_HOST");
+        let output = command.output().expect("idm runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let server = "--api-server=https://127.0.0.1:1";
+    let cases: [(&[&str], &str); 6] = [
+        (&["--listen=0.0.0.0:0", server], "--tls-cert-file"),
+        (&["--listen=127.0.0.1:0", "--api-server=http://127.0.0.1:1"], "must begin with https://"),
+        (&["--listen=127.0.0.1:0"], "give --api-server"),
+        (&["--listen=127.0.0.1:0", server, "--api-server-ca-file=/nowhere"], "/nowhere"),
+        (&["--listen=127.0.0.1:0", server, "--tls-cert-file=/nowhere"], "--tls-key-file"),
+        (&["--listen=127.0.0.1:0", server, "--behind-proxy", "--danger-plain-http"], "cannot be used with"),
+    ];
+    for (args, told) in cases {
+        let (code, error) = start(args);
+        assert!(matches!(code, Some(1 | 2)) && error.contains(told), "{args:?}: {code:?} {error}");
+    }
 }

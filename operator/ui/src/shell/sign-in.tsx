@@ -32,6 +32,7 @@ function Form({ onDone }: { onDone: () => void }) {
     forgetPermissions();
     onDone();
   });
+  if (!way) return null;
   return (
     <form class="rows" onSubmit={start}>
       {way === "token" ? (

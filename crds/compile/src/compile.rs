@@ -35,7 +35,8 @@ use crate::lower::{
 };
 use crate::part::{PartRouting, cut};
 use crate::{
-    Cause, CompiledPart, Condition, Coverage, Covered, Layout, ObjectId, Part, Report, Route, RouteKind, World, previous_policy, service_names,
+    Cause, CompiledPart, Condition, Coverage, Covered, Layout, ObjectId, Part, Report, Route, RouteKind, World,
+    previous_policy, service_names,
 };
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {

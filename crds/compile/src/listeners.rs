@@ -107,9 +107,9 @@ pub(crate) fn is_secure(listener: &GatewayListeners) -> bool {
 }
 
 /// The listeners of our Gateways that routes can be attached to, and their ports; findings say why others are not among
-/// them. All of one protocol must share one port in each part: a gateway has one for each, and a route that was attached
-/// to a private port only must not become reachable on a public one. The port of the oldest Gateway counts. Certificates
-/// are not looked at: HTTPS listeners do not serve yet.
+/// them. All of one protocol must share one port in each part: a gateway has one for each, and a route that was
+/// attached to a private port only must not become reachable on a public one. The port of the oldest Gateway counts.
+/// Certificates are not looked at: HTTPS listeners do not serve yet.
 pub(crate) fn accepted<'w>(
     world: &'w World,
     report: &mut Report,

@@ -159,12 +159,13 @@ fn policies_of(mut rules: Vec<RouteRule>, all: &[Policy]) -> (Vec<RouteRule>, Ve
     (rules, used.iter().filter_map(|policy| all.get(*policy).cloned()).collect())
 }
 
-/// What the gateways of a namespace enforce, in one: a policy, a Federation or a UsagePlan that became invalid finds its
-/// last good version there. `None` without any bundle.
+/// What the gateways of a namespace enforce, in one: a policy, a Federation or a UsagePlan that became invalid finds
+/// its last good version there. `None` without any bundle.
 pub fn in_force<'b>(bundles: impl Iterator<Item = &'b Bundle>) -> Option<Bundle> {
     let mut all: Vec<&Bundle> = bundles.collect();
     // The newest first: where a write did not reach all of them, its version counts.
-    let newest = |bundle: &&Bundle| std::cmp::Reverse(bundle.plan.policies.iter().map(|policy| policy.generation).sum::<i64>());
+    let newest =
+        |bundle: &&Bundle| std::cmp::Reverse(bundle.plan.policies.iter().map(|policy| policy.generation).sum::<i64>());
     all.sort_by_key(newest);
     let mut all = all.into_iter();
     let mut together = all.next()?.clone();

@@ -131,6 +131,9 @@ pub(crate) struct GatewayPod {
     /// The mounted file of that Secret, for a start without an API server
     #[arg(long)]
     config_file: PathBuf,
+    /// The Secret that those with shards of Credentials are named after: one for all gateways of a namespace
+    #[arg(long, default_value = "idm-gateway")]
+    shards_secret: String,
     /// The folder with the mounted shards of Credentials, for the same
     #[arg(long, default_value = "/shards")]
     config_shards: PathBuf,
@@ -182,7 +185,8 @@ impl GatewayPod {
         let (stop, stopping) = watch::channel(false);
         let file =
             tokio::spawn(bundle::follow_file(self.config_file, self.config_shards, gateway.clone(), stopping.clone()));
-        let secret = tokio::spawn(bundle::follow_secret(self.namespace, self.config_secret, gateway.clone(), stopping));
+        let (name, shards) = (self.config_secret, self.shards_secret);
+        let secret = tokio::spawn(bundle::follow_secret(self.namespace, name, shards, gateway.clone(), stopping));
         stopped().await;
         gateway.unready();
         tokio::time::sleep(Duration::from_secs(self.drain_delay_seconds)).await;

@@ -33,6 +33,7 @@ impl ShardSource for Mounted {
 /// The Secrets of shards, which are read by name.
 struct Stored {
     secrets: Api<Secret>,
+    /// Of the Secret that their names are made of.
     name: String,
 }
 
@@ -69,8 +70,14 @@ pub async fn follow_file(path: PathBuf, shards: PathBuf, gateway: Arc<Gateway>, 
     }
 }
 
-/// Watches the Secret `namespace/name` until `stop` turns true.
-pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+/// Watches the Secret `namespace/name` until `stop` turns true. Shards are in Secrets named after `shards`.
+pub async fn follow_secret(
+    namespace: String,
+    name: String,
+    shards: String,
+    gateway: Arc<Gateway>,
+    mut stop: watch::Receiver<bool>,
+) {
     let client = loop {
         match Client::try_default().await {
             Ok(client) => break client,
@@ -83,7 +90,7 @@ pub async fn follow_secret(namespace: String, name: String, gateway: Arc<Gateway
     let secrets: Api<Secret> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut watched = watcher(secrets.clone(), config).boxed();
-    let mut stored = Shards::new(Stored { secrets, name }, gateway.clone());
+    let mut stored = Shards::new(Stored { secrets, name: shards }, gateway.clone());
     let is_other = |bundle: &Bundle| {
         gateway
             .version()

@@ -8,8 +8,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::shards::{self, Stored};
-use super::{Built, NAME};
+use super::shards::Stored;
+use super::{Built, scale};
 use crate::MANAGER;
 
 /// Kinds of a gateway, in the order of writing; removed in the opposite order.
@@ -21,7 +21,10 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     ("apps", "v1", "Deployment", "deployments"),
+    (AUTOSCALING, "v2", AUTOSCALER, "horizontalpodautoscalers"),
 ];
+const AUTOSCALING: &str = "autoscaling";
+const AUTOSCALER: &str = "HorizontalPodAutoscaler";
 
 fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject>> {
     let (group, version, kind, plural) = KINDS.iter().find(|(_, _, name, _)| *name == kind)?;
@@ -29,9 +32,14 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
     Some(Api::namespaced_with(client.clone(), namespace, &resource))
 }
 
-/// The bundle that is in force in the cluster; `None` when there is none or it is unreadable.
-pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<Option<Bundle>, kube::Error> {
-    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(NAME).await?;
+/// The bundle that is in force in the cluster for the gateway of this name; `None` when there is none or it is
+/// unreadable.
+pub(crate) async fn current_bundle(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Bundle>, kube::Error> {
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
     let packed = secret.and_then(|secret| secret.data?.remove("bundle"));
     Ok(packed.and_then(|packed| {
         Bundle::unpack(&packed.0)
@@ -40,47 +48,67 @@ pub(crate) async fn current_bundle(client: &Client, namespace: &str) -> Result<O
     }))
 }
 
-/// Writes all objects that are not written yet. `is_stored` says that the bundle in the cluster is this one.
-pub(crate) async fn apply(
-    client: &Client,
-    namespace: &str,
-    built: &Built,
-    is_stored: bool,
-    stored: &Stored,
-) -> Result<(), kube::Error> {
-    let params = PatchParams::apply(MANAGER).force();
-    shards::write(client, namespace, built, stored).await?;
+/// What is known when a gateway is written.
+pub(crate) struct Write<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) namespace: &'a str,
+    /// What was written before.
+    pub(crate) stored: &'a Stored,
+    /// The bundle in the cluster is this one.
+    pub(crate) is_stored: bool,
+    /// The gateway's Deployment, as it is there.
+    pub(crate) deployment: Option<&'a DynamicObject>,
+}
+
+/// Writes all objects that are not written yet. The shards that the bundle names must be there already.
+pub(crate) async fn apply(of: &Write<'_>, built: &Built) -> Result<(), kube::Error> {
+    let Write { client, namespace, stored, is_stored, deployment } = of;
+    let place = format!("{namespace}/{}", built.name);
+    let secret_place = format!("{place}/bundle");
     let (secret, objects) = digests(built);
-    let is_applied = stored.has_applied(namespace, &objects);
+    let is_applied = stored.has_applied(&place, &objects);
     // A gateway may read the shards before it learns of them.
-    for role in
-        built.objects.iter().filter(|object| object["kind"] == "Role" && !built.shards.is_empty() && !is_applied)
-    {
-        if let Some(api) = api(client, namespace, "Role") {
-            api.patch(NAME, &params, &Patch::Apply::<&Value>(role)).await?;
-        }
+    let has_shards = !built.bundle.shards.is_empty();
+    for role in built.objects.iter().filter(|object| object["kind"] == "Role" && has_shards && !is_applied) {
+        patch(client, namespace, &built.name, role).await?;
     }
-    // A new configuration is written first: running gateways adopt it at once.
-    if !is_stored || !stored.has_applied(&of_secret(namespace), &secret) {
-        Api::<Secret>::namespaced(client.clone(), namespace).patch(NAME, &params, &Patch::Apply(&built.secret)).await?;
-        stored.applied(&of_secret(namespace), secret);
+    // A new configuration is written first: running gateways adopt it at once. Without objects there may be none.
+    let serves = !built.objects.is_empty() || deployment.is_some();
+    if serves && (!is_stored || !stored.has_applied(&secret_place, &secret)) {
+        let params = PatchParams::apply(MANAGER).force();
+        let api = Api::<Secret>::namespaced((*client).clone(), namespace);
+        api.patch(&built.name, &params, &Patch::Apply(&built.secret)).await?;
+        stored.applied(&secret_place, secret);
     }
     if is_applied {
         return Ok(());
     }
+    let autoscaler = built.objects.iter().find(|object| object["kind"] == AUTOSCALER);
+    // First: the number of pods is ours again then.
+    if autoscaler.is_none() && !built.objects.is_empty() && deployment.is_some_and(scale::was_autoscaled) {
+        delete(client, namespace, AUTOSCALER, &built.name).await?;
+    }
+    let least = autoscaler.map_or(Value::Null, |autoscaler| autoscaler["spec"]["minReplicas"].clone());
     for object in &built.objects {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        if let Some(api) = api(client, namespace, kind) {
-            api.patch(NAME, &params, &Patch::Apply::<&Value>(object)).await?;
+        if object["kind"] == "Deployment" {
+            patch(client, namespace, &built.name, &scale::applied(object, *deployment, &least)).await?;
+        } else {
+            patch(client, namespace, &built.name, object).await?;
         }
     }
-    stored.applied(namespace, objects);
+    stored.applied(&place, objects);
     Ok(())
 }
 
-/// The bundle is remembered apart from the other objects. No namespace has this name.
-fn of_secret(namespace: &str) -> String {
-    format!("{namespace}/{NAME}")
+async fn patch(client: &Client, namespace: &str, name: &str, object: &Value) -> Result<(), kube::Error> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let Some(api) = api(client, namespace, kind) else { return Ok(()) };
+    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply::<&Value>(object)).await.map(drop)
+}
+
+async fn delete(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<(), kube::Error> {
+    let Some(api) = api(client, namespace, kind) else { return Ok(()) };
+    ignore_absent(api.delete(name, &DeleteParams::background()).await.map(drop))
 }
 
 /// Digests that tell whether the Secret or another object differs from one that was written.
@@ -89,16 +117,13 @@ fn digests(built: &Built) -> (Vec<u8>, Vec<u8>) {
     (of(serde_json::to_vec(&built.secret)), of(serde_json::to_vec(&built.objects)))
 }
 
-/// Removes a gateway whose last policy was deleted.
-pub(crate) async fn remove(client: &Client, namespace: &str) -> Result<(), kube::Error> {
-    shards::empty(client, namespace).await?;
+/// Removes the gateway of this name, which nothing needs any more.
+pub(crate) async fn remove(client: &Client, namespace: &str, name: &str) -> Result<(), kube::Error> {
     for (_, _, kind, _) in KINDS.iter().rev() {
-        if let Some(api) = api(client, namespace, kind) {
-            ignore_absent(api.delete(NAME, &DeleteParams::background()).await.map(drop))?;
-        }
+        delete(client, namespace, kind, name).await?;
     }
     ignore_absent(
-        Api::<Secret>::namespaced(client.clone(), namespace).delete(NAME, &DeleteParams::default()).await.map(drop),
+        Api::<Secret>::namespaced(client.clone(), namespace).delete(name, &DeleteParams::default()).await.map(drop),
     )
 }
 

@@ -1,17 +1,17 @@
 //! The Secrets with the shards of a namespace's Credentials: a change of one Credential is one read and one write.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
+use idm_compile::World;
 use idm_plan::{PackedShard, SHARD_VERSIONS};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use super::Built;
 use super::seal::shard_name;
 use crate::MANAGER;
 
@@ -21,7 +21,8 @@ const AT_ONCE: usize = 8;
 /// Objects that nobody is known to have changed are written again after this time.
 const APPLIED_AGAIN: Duration = Duration::from_secs(300);
 
-/// The shards that are known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
+/// The shards that are known to be stored, by namespace, and the objects of gateways, by place. After a start nothing is
+/// known: each of them is looked at once.
 #[derive(Default)]
 pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
 
@@ -44,45 +45,50 @@ impl Stored {
         all.entry(namespace.to_owned()).or_default().shards.insert(number, shard);
     }
 
-    /// Whether these objects were written a short while ago.
-    pub(super) fn has_applied(&self, namespace: &str, digest: &[u8]) -> bool {
+    /// Whether these objects of a place, which is a gateway or its bundle, were written a short while ago.
+    pub(super) fn has_applied(&self, place: &str, digest: &[u8]) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = all.get(namespace).and_then(|of| of.applied.as_ref());
+        let applied = all.get(place).and_then(|of| of.applied.as_ref());
         applied.is_some_and(|(known, at)| known == digest && at.elapsed() < APPLIED_AGAIN)
     }
 
     /// Notes that they were.
-    pub(super) fn applied(&self, namespace: &str, digest: Vec<u8>) {
+    pub(super) fn applied(&self, place: &str, digest: Vec<u8>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(namespace.to_owned()).or_default().applied = Some((digest, Instant::now()));
+        all.entry(place.to_owned()).or_default().applied = Some((digest, Instant::now()));
     }
 
-    /// Forgets what is stored in a namespace, because something of it was changed or is missed.
+    /// Forgets which shards of a namespace are stored, because one of them is missed.
     pub(crate) fn forget(&self, namespace: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
     /// Forgets that a gateway's objects were written, because one of them was changed.
-    pub(crate) fn forget_applied(&self, namespace: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(namespace.to_owned()).or_default().applied = None;
+    pub(crate) fn forget_applied(&self, namespace: &str, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{namespace}/{name}"));
     }
 }
 
-/// Writes the shards that are not stored yet. Call this before the index that names them is written: a gateway finds
-/// what its index names.
-pub(super) async fn write(client: &Client, namespace: &str, built: &Built, stored: &Stored) -> Result<(), kube::Error> {
+/// Writes the shards of a namespace that are not stored yet. Call this before the indexes that name them are written: a
+/// gateway finds what its index names.
+pub(crate) async fn write(
+    client: &Client,
+    world: &World,
+    shards: &[Arc<PackedShard>],
+    stored: &Stored,
+) -> Result<(), kube::Error> {
+    let (namespace, metadata) = (&world.namespace, super::shared_metadata(world));
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     // Kubernetes deletes what has no owner left, so they are written again when the owners are others.
-    let owners = serde_json::to_string(&built.secret.metadata.owner_references).unwrap_or_default();
+    let owners = serde_json::to_string(&metadata.owner_references).unwrap_or_default();
     let state = |shard: &PackedShard| format!("{} {owners}", shard.line.digest);
-    let new = built.shards.iter().enumerate();
+    let new = shards.iter().enumerate();
     let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &state(shard)));
     let new = futures::stream::iter(new.map(Ok::<_, kube::Error>));
     new.try_for_each_concurrent(AT_ONCE, |(number, shard)| {
-        let (api, state) = (&api, state(shard));
+        let (api, metadata, state) = (&api, &metadata, state(shard));
         async move {
-            write_one(api, built, number, shard).await?;
+            write_one(api, metadata.clone(), number, shard).await?;
             stored.keep(namespace, number, state);
             Ok(())
         }
@@ -90,19 +96,17 @@ pub(super) async fn write(client: &Client, namespace: &str, built: &Built, store
     .await
 }
 
-async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &PackedShard) -> Result<(), kube::Error> {
+async fn write_one(
+    api: &Api<Secret>,
+    mut metadata: ObjectMeta,
+    number: usize,
+    shard: &PackedShard,
+) -> Result<(), kube::Error> {
     let name = shard_name(number);
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let [current, previous] = SHARD_VERSIONS;
     let mut data = BTreeMap::from([(current.to_owned(), ByteString(shard.bytes.clone()))]);
-    let of_bundle = &built.secret.metadata;
-    let mut metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: of_bundle.namespace.clone(),
-        labels: of_bundle.labels.clone(),
-        owner_references: of_bundle.owner_references.clone(),
-        ..ObjectMeta::default()
-    };
+    metadata.name = Some(name.clone());
     let before = api.get_opt(&name).await?;
     let Some(before) = before else {
         return api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop);
@@ -122,13 +126,11 @@ async fn write_one(api: &Api<Secret>, built: &Built, number: usize, shard: &Pack
     api.replace(&name, &params, &Secret { metadata, data: Some(data), ..Secret::default() }).await.map(drop)
 }
 
-/// Empties the shards of a gateway that is removed. Kubernetes deletes them with their owners: the operator may not
-/// delete Secrets.
-pub(super) async fn empty(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+/// Empties this number of shards of a namespace without a gateway. Kubernetes deletes them with their owners.
+pub(crate) async fn empty(client: &Client, namespace: &str, shards: usize) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(bundle) = super::current_bundle(client, namespace).await? else { return Ok(()) };
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    let emptied = futures::stream::iter(0..bundle.shards.len()).map(|number| {
+    let emptied = futures::stream::iter(0..shards).map(|number| {
         let api = &api;
         let params = &params;
         async move {

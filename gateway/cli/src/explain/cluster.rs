@@ -1,6 +1,6 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
-use idm_compile::{Settings, World, compile, yaml};
+use idm_compile::{Layout, Settings, World, compile, yaml};
 use idm_manager::CredentialError;
 use idm_permission::Kind;
 use kube::api::ListParams;
@@ -37,7 +37,7 @@ fn not_connected(error: impl std::error::Error + Send + Sync + 'static) -> anyho
 pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared> {
     let client = Client::try_default().await.map_err(not_connected)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
-    let settings = Settings { remembers_together: true, ..Settings::default() };
+    let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
     let world = World::new(&namespace, settings);
     let mut reader = Reader { client, namespace, world, notes: Vec::new(), unread: Vec::new() };
     reader.objects().await?;

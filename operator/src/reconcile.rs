@@ -62,7 +62,7 @@ async fn take_note(
             continue;
         }
         context.permissions.see(&seen);
-        if matches!(seen.kind, Kind::Service | Kind::Deployment) && seen.name().starts_with(gateway::NAME) {
+        if matches!(seen.kind, Kind::Service | Kind::Deployment) && gateway::is_name(&seen.name()) {
             context.stored.forget_applied(&seen.namespace(), &seen.name());
         }
         for namespace in concerned(&context.store, &seen) {
@@ -184,7 +184,8 @@ fn has_objects(world: &World) -> bool {
 /// Removes the gateways of a namespace that nothing needs any more: all but those of these names.
 async fn remove_gateways(context: &Context, namespace: &str, wanted: &BTreeSet<String>) -> anyhow::Result<()> {
     let deployments = context.store.list(Kind::Deployment, namespace);
-    let there = deployments.iter().map(|deployment| deployment.name_any());
+    // Labels are everyone's to write: an object of another name is not ours.
+    let there = deployments.iter().map(|deployment| deployment.name_any()).filter(|name| gateway::is_name(name));
     for name in there.filter(|name| !wanted.contains(name)).collect::<Vec<_>>() {
         if wanted.is_empty() {
             let bundle = gateway::current_bundle(&context.client, namespace, &name).await?;

@@ -25,7 +25,7 @@ pub(crate) use build::{BUNDLE_LABEL, Built, build, shared_metadata};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
 pub(crate) use observe::{Observed, Running, observe, pods, reads_shards};
-pub(crate) use part::{is_of, name};
+pub(crate) use part::{is_name, is_of, name};
 pub(crate) use seal::{Sealed, ToSeal, seal};
 pub(crate) use shards::{Stored, empty as empty_shards, write as write_shards};
 pub(crate) use status::publish;

@@ -35,6 +35,11 @@ pub(crate) fn name(part: &Part) -> String {
     format!("{}-{}", beginning.trim_end_matches('-'), hash.get(..DIGITS).unwrap_or_default())
 }
 
+/// Whether a name can be that of a gateway's objects.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// Labels of all objects of a gateway of this name.
 pub(super) fn labels(name: &str) -> Value {
     json!({NAME_LABEL: name, "app.kubernetes.io/component": "gateway", "app.kubernetes.io/part-of": "idm",
@@ -138,7 +143,7 @@ mod tests {
         let names: BTreeSet<String> = all.iter().map(|gateway| of(gateway)).collect();
         assert_eq!(names.len(), all.len(), "{names:?}");
         for name in &names {
-            assert!(name.len() <= 63 && !name.contains('.') && !name.ends_with('-'), "{name}");
+            assert!(is_name(name) && name.len() <= 63 && !name.contains('.') && !name.ends_with('-'), "{name}");
             let of_shard = name.strip_prefix("idm-gateway-shard-").is_some_and(|rest| rest.parse::<usize>().is_ok());
             assert!(!of_shard, "{name}");
         }

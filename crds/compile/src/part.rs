@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::standard::gateways::Gateway;
 use idm_api::v1alpha1::TargetReference;
-use idm_plan::{Bundle, Plan, Policy, RouteRule, Secrets, ServerCertificate, VirtualHost};
+use idm_plan::{Bundle, ObjectKey, Plan, Policy, RouteRule, Secrets, ServerCertificate, VirtualHost};
 use kube::ResourceExt;
 
 use crate::parameters::{Parameters, parameters};
@@ -161,31 +161,36 @@ fn policies_of(mut rules: Vec<RouteRule>, all: &[Policy]) -> (Vec<RouteRule>, Ve
 
 /// What the gateways of a namespace enforce, in one: a policy, a Federation or a UsagePlan that became invalid finds
 /// its last good version there. `None` without any bundle.
-pub fn in_force<'b>(bundles: impl Iterator<Item = &'b Bundle>) -> Option<Bundle> {
-    let mut all: Vec<&Bundle> = bundles.collect();
-    // The newest first: where a write did not reach all of them, its version counts.
-    let newest =
-        |bundle: &&Bundle| std::cmp::Reverse(bundle.plan.policies.iter().map(|policy| policy.generation).sum::<i64>());
-    all.sort_by_key(newest);
-    let mut all = all.into_iter();
-    let mut together = all.next()?.clone();
-    for Bundle { plan, secrets, credentials, .. } in all {
+pub fn in_force<'b>(mut bundles: impl Iterator<Item = &'b Bundle>) -> Option<Bundle> {
+    let mut together = bundles.next()?.clone();
+    for Bundle { plan, secrets, credentials, .. } in bundles {
         let Plan { policies, federations, .. } = &mut together.plan;
+        // A write that did not reach all of them: the newer version counts, with its secrets.
+        let mut is_newer = false;
         for policy in &plan.policies {
-            match policies.iter_mut().find(|known| known.key == policy.key) {
+            match policies.iter_mut().find(|known| known.uid == policy.uid) {
                 Some(known) if known.generation >= policy.generation => {}
-                Some(known) => *known = policy.clone(),
+                Some(known) => {
+                    *known = policy.clone();
+                    is_newer = true;
+                }
                 None => policies.push(policy.clone()),
             }
         }
-        let new = plan.federations.iter().filter(|of| federations.iter().all(|known| known.key != of.key));
-        let new: Vec<_> = new.cloned().collect();
-        federations.extend(new);
-        let plans = &mut together.credentials.usage_plans;
-        let new = credentials.usage_plans.iter().filter(|of| plans.iter().all(|known| known.key != of.key));
-        let new: Vec<_> = new.cloned().collect();
-        plans.extend(new);
-        together.secrets.keep_from(secrets);
+        add_new(federations, &plan.federations, |federation| &federation.key);
+        add_new(&mut together.credentials.usage_plans, &credentials.usage_plans, |plan| &plan.key);
+        let known = std::mem::take(&mut together.secrets);
+        together.secrets = if is_newer { secrets.clone() } else { known.clone() };
+        together.secrets.keep_from(if is_newer { &known } else { secrets });
     }
     Some(together)
+}
+
+/// Adds those that are not there yet.
+fn add_new<T: Clone>(all: &mut Vec<T>, more: &[T], key: impl Fn(&T) -> &ObjectKey) {
+    for one in more {
+        if all.iter().all(|known| key(known) != key(one)) {
+            all.push(one.clone());
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod issuer;
 mod network;
 pub mod play;
 mod pod;
+mod port;
 mod prometheus;
 mod provider;
 mod raw;
@@ -34,6 +35,7 @@ pub use demo::Demo;
 pub use in_process::InProcess;
 pub use issuer::{Issuer, now};
 pub use pod::Pod;
+pub use port::{free_address, free_port};
 pub use prometheus::Prometheus;
 pub use provider::{CLIENT_SECRET, PASSWORD_OF_ALL, Provider, Script};
 pub use raw::{Reply, raw, raw_on};
@@ -103,16 +105,6 @@ pub fn run(program: &str, arguments: &[&str], input: &str, dir: &Path) -> String
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program}: {said}{}", String::from_utf8_lossy(&output.stderr));
     said
-}
-
-/// A port on loopback that nothing listens on. Somebody else may take it, so that whoever uses it tries again.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-/// An address with such a port.
-pub fn free_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// A running `idm run` on a free port, with a folder and an audit of its own.

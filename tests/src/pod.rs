@@ -1,11 +1,11 @@
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
-use crate::{idm, record, records};
+use crate::{free_address, idm, record, records};
 
 /// A running `idm gateway` with a bundle in a file, as in a pod.
 pub struct Pod {
@@ -21,10 +21,7 @@ impl Pod {
     pub fn start(namespace: &str, bundle: &[u8]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("bundle"), bundle).expect("written");
-        // A port that was free a moment ago, of an address that no other test has.
-        let [_, _, high, low] = std::process::id().to_be_bytes();
-        let free = TcpListener::bind((Ipv4Addr::new(127, 77, high, low), 0)).and_then(|free| free.local_addr());
-        let address = free.expect("a free port");
+        let address = free_address();
         let mut command = Command::new(idm());
         command
             .args(["gateway", "--namespace", namespace, "--config-secret", "x", "--config-file"])

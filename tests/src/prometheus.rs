@@ -1,11 +1,11 @@
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::raw;
+use crate::{free_address, raw};
 
 /// A Prometheus on loopback that reads the metrics of gateways every 200 ms, and ends with the test.
 pub struct Prometheus {
@@ -20,7 +20,7 @@ impl Prometheus {
         let targets: Vec<String> = gateways.iter().map(|address| format!("\"{address}\"")).collect();
         // Another process may take the port between the choice and the start; then the next one is tried.
         for _ in 0..20 {
-            let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+            let address = free_address();
             if let Some(prometheus) = Self::start_at(address, &targets.join(", ")) {
                 return prometheus;
             }

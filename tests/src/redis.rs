@@ -1,8 +1,8 @@
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Authority;
+use crate::{Authority, free_address};
 
 /// A Redis server on loopback that stores no data on disk and ends with the test.
 pub struct Redis {
@@ -19,7 +19,7 @@ impl Redis {
     pub fn start() -> Self {
         // Another process may take the port between the choice and the start; then the next one is tried.
         for _ in 0..20 {
-            let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+            let address = free_address();
             if let Some(redis) = Self::start_at(address) {
                 return redis;
             }
@@ -35,7 +35,7 @@ impl Redis {
     /// Starts one that speaks TLS only, with the certificate `localhost` of an authority.
     pub fn start_tls(authority: &Authority) -> Self {
         for _ in 0..20 {
-            let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+            let address = free_address();
             let port = address.port().to_string();
             let (ca, certificate, key) =
                 (authority.path("ca.crt"), authority.path("localhost.crt"), authority.path("localhost.key"));

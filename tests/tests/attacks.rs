@@ -886,7 +886,7 @@ fn t53_an_issuer_with_a_certificate_of_nobody_has_no_keys() {
     let key = SigningKey::generate(Algorithm::ES256, "k").unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys"), key.jwks().to_string()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = idm_tests::free_port();
     let mut server = Command::new("openssl")
         .args([
             "s_server",

@@ -509,10 +509,7 @@ fn a_head_of_http2_that_is_too_large_is_answered_with_a_decision() {
 #[test]
 fn the_control_port_has_room_for_a_probe_beside_connections_that_wait() {
     let upstream = Upstream::new();
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        free.local_addr().expect("an address")
-    };
+    let port = idm_tests::free_address();
     let gateway = gateway(&upstream, &["--admin", &port.to_string()]);
     let mut waiting: Vec<TcpStream> = (0..200)
         .map(|_| {

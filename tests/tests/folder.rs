@@ -82,7 +82,7 @@ fn a17_a_change_that_drops_a_section_is_taken_and_warned_of() {
 fn a_gateway_takes_its_port_when_it_has_a_configuration() {
     let upstream = Upstream::new();
     let folder = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = idm_tests::free_address();
     let address = free.to_string();
     // The folder is not quiet yet, so the gateway waits for it.
     std::fs::write(folder.path().join("all.yaml"), closed(&upstream)).unwrap();

@@ -49,7 +49,7 @@ struct Bed {
 
 impl Bed {
     fn start(yaml: &str) -> Self {
-        let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let admin = idm_tests::free_address();
         let gateway = Gateway::start_with(&[("all.yaml", yaml)], &["--admin", &admin.to_string()]);
         Self { gateway, admin }
     }
@@ -159,7 +159,7 @@ fn a_mirror_that_hangs_or_is_away_costs_the_caller_nothing() {
     let upstream = Upstream::new();
     // It takes connections into its queue, and never answers.
     let hanging = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let away = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let away = idm_tests::free_address();
     let hangs = hanging.local_addr().expect("an address");
     let filters = [to("hangs", hangs, ""), to("away", away, "")];
     let bed = Bed::start(&yaml(&upstream, &[("hangs", hangs), ("away", away)], &filters));

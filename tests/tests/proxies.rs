@@ -1,10 +1,10 @@
 //! Proxies in front of the gateway: a real HAProxy, and callers who pretend to be one.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, eventually, raw, raw_on};
+use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, eventually, free_address, free_port, raw, raw_on};
 
 /// A caller's address behind the proxy; the proxy itself is 127.0.0.1.
 const CLIENT: &str = "127.0.0.9";
@@ -99,10 +99,6 @@ fn not_proxied(admin: SocketAddr) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn the_proxy_protocol_is_required_or_off() {
     let upstream = Upstream::new();
@@ -112,7 +108,7 @@ fn the_proxy_protocol_is_required_or_off() {
     let v1 = b"PROXY TCP4 203.0.113.7 127.0.0.1 80 81\r\n".to_vec();
     let send = |gateway: &Gateway, header: &[u8]| raw(gateway.address, &[header, request].concat());
 
-    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let admin = free_address();
     let arguments = ["--trusted-proxies", "127.0.0.1", "--proxy-protocol", "--admin", &admin.to_string()];
     let on = gateway(&upstream, OFFICE, &arguments);
     for header in [&v1, &v2] {

@@ -291,7 +291,7 @@ fn keys_come_from_a_server_with_authorities_of_its_own() {
     let key = SigningKey::generate(idm_types::Algorithm::ES256, "k").unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys"), key.jwks().to_string()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = idm_tests::free_port();
     let mut server = Command::new("openssl")
         .args([
             "s_server",

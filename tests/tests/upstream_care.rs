@@ -81,7 +81,7 @@ struct Bed {
 impl Bed {
     /// A policy with these members of `upstream`.
     fn start(upstream: &Bad, care: &str) -> Self {
-        let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let admin = idm_tests::free_address();
         let yaml = format!("{}\n  upstream: {{{care}}}\n", open_to_address(upstream.address, ANONYMOUS).trim_end());
         let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--admin", &admin.to_string()]);
         let caller = Mutex::new(TcpStream::connect(gateway.address).expect("it listens"));

@@ -65,7 +65,7 @@ fn a_silent_upstream_is_given_up_at_the_routes_limit() {
 
 #[test]
 fn an_upstream_that_is_not_there_or_talks_nonsense_is_a_502_with_a_reason() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = idm_tests::free_port();
     let gateway = Gateway::start(&[("all.yaml", &route(&[(closed, 1)], ""))]);
     let reply = raw(gateway.address, GET);
     assert_eq!((reply.status, gateway.record(reply.decision())["reason"].as_str()), (502, Some("UpstreamUnreachable")));

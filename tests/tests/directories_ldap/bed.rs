@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use idm_tests::http::encoded;
 use idm_tests::slapd::{GROUPS, OWN_NAME, OWN_PASSWORD, PEOPLE, SUFFIX, Slapd, group, uid};
 use idm_tests::{
-    Authority, Browser, Gateway, Reply, Upstream, eventually, free_port, now, open_to, raw, raw_on, secret,
+    Authority, Browser, Gateway, Reply, Upstream, eventually, free_address, now, open_to, raw, raw_on, secret,
 };
 use idm_types::{Algorithm, ApiKey, Timestamp};
 use serde_json::Value;
@@ -125,7 +125,7 @@ impl Bed {
         let upstream = Upstream::answering(
             "HTTP/1.1 200 X\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<body>ok</body>",
         );
-        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let admin = free_address();
         let yaml = yaml(&upstream, &federation(&slapd, way, ca, login));
         let gateway = Gateway::start_with(&[("all.yaml", &yaml)], &["--admin", &admin.to_string()]);
         Self { gateway, upstream, slapd, admin, _authority: authority }

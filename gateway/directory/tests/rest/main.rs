@@ -261,7 +261,7 @@ async fn a_kept_connection_that_is_closed_is_replaced_once() {
 
 #[tokio::test]
 async fn nobody_listens_and_an_interim_answer_is_no_answer() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = idm_tests::free_port();
     let directory = open(plan(post(format!("http://127.0.0.1:{port}/"))), &Secrets::default());
     assert_eq!(kind(verify(&directory).await), DirectoryErrorKind::Unavailable);
     let Reply::Send(answer) = json(200, PERSON) else { unreachable!() };

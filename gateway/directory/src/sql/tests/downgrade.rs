@@ -67,7 +67,7 @@ async fn r54_a_certificate_of_others_or_for_another_name_is_not_trusted() {
 
 #[tokio::test]
 async fn r54_without_tls_only_this_machine_is_spoken_to() {
-    let plan = postgres(servers::free_port());
+    let plan = postgres(idm_tests::free_port());
     let server = DirectoryServer { host: "192.0.2.1".into(), ..plan.server.clone() };
     let database = open(&DatabaseDirectory { server, ..plan });
     let deadline = Instant::now() + Duration::from_millis(300);

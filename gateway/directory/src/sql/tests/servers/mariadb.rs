@@ -3,7 +3,9 @@
 use std::fs;
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{Certificates, PASSWORD, Process, command, folder, free_port, number, program, run, shared};
+use idm_tests::free_port;
+
+use super::{Certificates, PASSWORD, Process, command, folder, number, program, run, shared};
 
 /// A MariaDB server with TLS.
 pub(in super::super) struct MariaDbServer {

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Certificates, PASSWORD, Process, command, folder, free_port, number, program, run, shared, write};
+use idm_tests::free_port;
+
+use super::{Certificates, PASSWORD, Process, command, folder, number, program, run, shared, write};
 
 /// The newest PostgreSQL of Debian.
 fn postgres_program(name: &str) -> PathBuf {

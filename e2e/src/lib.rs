@@ -304,15 +304,38 @@ impl Space {
         self.kubectl(&["wait", "--for=condition=Ready", &object, "--timeout=90s"]).map(drop)
     }
 
-    /// The address of the namespace's gateway.
+    /// The address of the namespace's gateway: that for Services, or that of its only Gateway.
     pub fn gateway(&self) -> Result<IpAddr> {
         let mut known = self.address.lock().expect("no test panics while holding it");
         if let Some(address) = *known {
             return Ok(address);
         }
-        let service = self.object("service", "idm-gateway")?;
+        let found = self.kubectl(&["get", "services", "-l", "app.kubernetes.io/component=gateway", "-o", "json"])?;
+        let found: Value = serde_json::from_str(&found)?;
+        let services = found["items"].as_array().context("no list")?;
+        let own = services.iter().find(|service| service["metadata"]["name"] == "idm-gateway");
+        let service = match (own, services.as_slice()) {
+            (Some(own), _) => own,
+            (None, [only]) => only,
+            (None, all) => bail!("{} gateways, and none is for Services", all.len()),
+        };
         let address = service["spec"]["clusterIP"].as_str().context("no address")?.parse()?;
         Ok(*known.insert(address))
+    }
+
+    /// The same for the gateway of one Gateway, as its status says.
+    pub fn address_of(&self, gateway: &str) -> Result<IpAddr> {
+        let gateway = self.object("gateway", gateway)?;
+        Ok(gateway.pointer("/status/addresses/0/value").and_then(Value::as_str).context("no address")?.parse()?)
+    }
+
+    /// Sends a request to an address.
+    pub async fn send_to(&self, address: IpAddr, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let mut request = self.http.get(format!("http://{address}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer_of(request.send().await?).await
     }
 
     /// Looks the gateway's address up anew: a Service that was made again has another one, and the old
@@ -354,10 +377,7 @@ impl Space {
                 return Err(error.into());
             }
         };
-        let decision = answer.headers().get("x-decision-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        Ok(Answer { status, decision, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+        answer_of(answer).await
     }
 
     /// The number of requests that the upstream has seen under a path.
@@ -370,6 +390,13 @@ impl Space {
     pub fn delete(self) -> Result<()> {
         kubectl(&["delete", "namespace", &self.name, "--wait=true", "--timeout=60s"]).map(drop)
     }
+}
+
+async fn answer_of(answer: reqwest::Response) -> Result<Answer> {
+    let decision = answer.headers().get("x-decision-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let status = answer.status().as_u16();
+    let text = answer.text().await?;
+    Ok(Answer { status, decision, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
 /// Fails unless the answer is a refusal with this status.

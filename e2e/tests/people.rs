@@ -206,11 +206,11 @@ async fn people_sign_in_with_a_real_browser_and_nothing_that_happens_in_between_
                     "delete",
                     "pod",
                     "-l",
-                    "app.kubernetes.io/name=idm-gateway",
+                    "app.kubernetes.io/name=idm-gateway-web",
                     "--grace-period=0",
                     "--force",
                 ])?;
-                space.kubectl(&["rollout", "status", "deployment/idm-gateway", "--timeout=90s"])?;
+                space.kubectl(&["rollout", "status", "deployment/idm-gateway-web", "--timeout=90s"])?;
                 eventually("the pods serve again", async || {
                     let answer = space.send("GET", "/orders", &[]).await?;
                     ensure!(answer.status == 401, "{answer:?}");

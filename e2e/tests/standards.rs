@@ -262,7 +262,7 @@ async fn https_with_client_certificates_is_served_and_a_new_authority_is_in_forc
     ensure!(get(false).await?.0 == 401, "without a certificate there is no caller");
     // The route was attached to the HTTPS listener alone: nothing listens in the clear.
     ensure!(
-        space.object("service", "idm-gateway")?["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1),
+        space.object("service", "idm-gateway-edge")?["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1),
         "only HTTPS is exposed"
     );
 

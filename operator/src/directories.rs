@@ -45,13 +45,15 @@ pub(crate) fn is_one(kind: Kind, object: &DynamicObject) -> bool {
 }
 
 /// Adds to the report which directories give no usable answers. A pod that does not answer tells nothing.
-pub(crate) async fn report(context: &Context, world: &World, compiled: &mut Compiled, secrets: &Secrets) {
-    let Some(token) = gateway::control_token(secrets).filter(|_| has_any(world)) else { return };
+/// `gateways` are those of the namespace by name, with their secrets.
+pub(crate) async fn report(context: &Context, world: &World, compiled: &mut Compiled, gateways: &[(String, &Secrets)]) {
     let mut told = Vec::new();
-    for pod in context.store.list(Kind::Pod, &world.namespace) {
-        if let Some(Told { directories }) = gateway::ask(context, &pod, "/-/directories", Some(token)).await {
-            told.extend(directories);
-        }
+    for (name, secrets) in gateways {
+        let Some(token) = gateway::control_token(secrets).filter(|_| has_any(world)) else { continue };
+        let pods = gateway::pods(context, &world.namespace, name);
+        let asked = pods.iter().map(|pod| gateway::ask::<Told>(context, pod, "/-/directories", Some(token)));
+        let answers = futures::future::join_all(asked).await;
+        told.extend(answers.into_iter().flatten().flat_map(|answer| answer.directories));
     }
     add(told, compiled);
 }

@@ -7,7 +7,6 @@ use idm_compile::World;
 use idm_plan::{Credentials, Proof, Secrets};
 use serde::Deserialize;
 
-use crate::objects::Kind;
 use crate::{Context, gateway};
 
 /// The answers of the gateways of one namespace about keys of Credentials, by the gateway's namespace.
@@ -62,15 +61,17 @@ impl KeyUses {
     }
 }
 
-/// Asks the gateways of a namespace, if one of their Credentials has two keys. One that does not answer tells nothing.
-pub(crate) async fn ask(context: &Context, world: &World, secrets: &Secrets, credentials: &Credentials) {
+/// Asks the gateways of a namespace, by name with their secrets, if one of their Credentials has two keys. A pod that
+/// does not answer tells nothing.
+pub(crate) async fn ask(context: &Context, world: &World, gateways: &[(String, &Secrets)], credentials: &Credentials) {
     let has_two = credentials.all.iter().any(|credential| match &credential.proof {
         Proof::ApiKey { keys, .. } => keys.retiring.is_some(),
         _ => false,
     });
     let mut told = Vec::new();
-    if let Some(token) = gateway::control_token(secrets).filter(|_| has_two) {
-        let pods = context.store.list(Kind::Pod, &world.namespace);
+    for (name, secrets) in gateways {
+        let Some(token) = gateway::control_token(secrets).filter(|_| has_two) else { continue };
+        let pods = gateway::pods(context, &world.namespace, name);
         let asked = pods.iter().map(|pod| gateway::ask::<Answer>(context, pod, "/-/keys", Some(token)));
         told.extend(futures::future::join_all(asked).await.into_iter().flatten().flat_map(|answer| answer.keys));
     }

@@ -1,8 +1,8 @@
 //! Reconciles policies into gateways.
 //!
 //! In: our kinds, Gateways, HTTPRoutes, ReferenceGrants and Services of every namespace, and the Secrets that they
-//! name. Out: per namespace with policies one gateway (Deployment, Service, ServiceAccount, Role, PDB,
-//! NetworkPolicy) and its bundle Secret; status, events, and an audit record per change. It never
+//! name. Out: a gateway (Deployment, Service, ServiceAccount, Role, PDB, NetworkPolicy) and its bundle Secret for each
+//! Gateway, and one for the Services of each namespace; status, events, and an audit record per change. It never
 //! serves traffic, and gateways keep serving without it. Start at `reconcile.rs`, which reads like a
 //! recipe; `watch.rs` says when it runs.
 
@@ -36,6 +36,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{Spool, SpoolConfig};
+use idm_compile::Layout;
 use idm_permission::Issuers;
 use idm_types::{Redacted, Timestamp};
 use kube::Client;
@@ -63,7 +64,10 @@ pub struct Options {
     /// Pull policy of that image
     #[arg(long, default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     gateway_image_pull_policy: String,
-    /// Gateway pods per namespace
+    /// Whether a Gateway has a gateway of its own where it does not say; one that is served already stays where it is
+    #[arg(long, default_value = "own", value_parser = ["own", "shared"])]
+    gateway_layout: String,
+    /// Pods of a gateway
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     gateway_replicas: u32,
     /// CPU request of a gateway pod
@@ -260,6 +264,7 @@ fn gateway_settings(options: &Options) -> anyhow::Result<GatewaySettings> {
         metrics_namespaces: options.gateway_metrics_namespaces.clone(),
         image: options.gateway_image.clone(),
         pull_policy: options.gateway_image_pull_policy.clone(),
+        layout: if options.gateway_layout == "own" { Layout::Own } else { Layout::Shared },
         replicas: options.gateway_replicas as i32,
         cpu_request: options.gateway_cpu_request.clone(),
         memory_limit: options.gateway_memory_limit.clone(),

@@ -16,7 +16,6 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use serde::Deserialize;
 
-use crate::objects::Kind;
 use crate::{Context, MANAGER, directories, gateway};
 
 /// The answer of a gateway.
@@ -68,10 +67,15 @@ pub(crate) fn prepare(world: &World, current: Option<&Bundle>, secrets: &mut Sec
     }
 }
 
-/// Makes the memberships of people who signed in.
-pub(crate) async fn provision(context: &Context, world: &World, secrets: &Secrets) -> Result<(), kube::Error> {
+/// Makes the memberships of people who signed in, as the gateway of this name tells.
+pub(crate) async fn provision(
+    context: &Context,
+    world: &World,
+    name: &str,
+    secrets: &Secrets,
+) -> Result<(), kube::Error> {
     let Some(token) = gateway::control_token(secrets).filter(|_| provisions(world)) else { return Ok(()) };
-    for pod in context.store.list(Kind::Pod, &world.namespace) {
+    for pod in gateway::pods(context, &world.namespace, name) {
         let Some(uid) = pod.metadata.uid.clone() else { continue };
         let seen = context.heard.lock().await.get(&uid).copied().unwrap_or(0);
         // A pod that does not answer, or does not have the new token yet, is asked again the next time.

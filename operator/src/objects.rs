@@ -117,7 +117,7 @@ impl Kind {
     /// Only objects with this label are watched.
     pub(crate) fn selector(self) -> Option<&'static str> {
         matches!(self, Kind::Pod | Kind::Deployment)
-            .then_some("app.kubernetes.io/name=idm-gateway,app.kubernetes.io/managed-by=idm-operator")
+            .then_some("app.kubernetes.io/component=gateway,app.kubernetes.io/managed-by=idm-operator")
     }
 
     /// Part of the Gateway API, which need not be installed.

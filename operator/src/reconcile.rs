@@ -1,12 +1,12 @@
 //! The steps of a reconcile: read, compile, write, observe, report. It runs for one namespace at a time and can be
 //! interrupted anywhere: every step starts from the state of the cluster, so the next run finishes the work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use idm_compile::{Cause, Compiled, Condition, ObjectId, Report, SIGNING_SECRET, Settings, World};
-use idm_plan::ObjectKey;
+use idm_plan::{Bundle, ObjectKey};
 use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -65,8 +65,8 @@ async fn take_note(
             continue;
         }
         context.permissions.see(&seen);
-        if matches!(seen.kind, Kind::Service | Kind::Deployment) && seen.name() == gateway::NAME {
-            context.stored.forget_applied(&seen.namespace());
+        if matches!(seen.kind, Kind::Service | Kind::Deployment) && gateway::is_name(&seen.name()) {
+            context.stored.forget_applied(&seen.namespace(), &seen.name());
         }
         for namespace in concerned(&context.store, &seen) {
             if seen.is_of_keys() { queue.add(&namespace, SETTLE) } else { queue.changed(&namespace, SETTLE) }
@@ -161,7 +161,8 @@ fn is_terminating(error: &anyhow::Error) -> bool {
 
 /// The objects of a namespace and of its tenants, with what is remembered of them.
 fn known_world(context: &Context, namespace: &str) -> World {
-    let settings = Settings { remembers_together: context.settings.store.is_some(), ..Settings::default() };
+    let (remembers_together, layout) = (context.settings.store.is_some(), context.settings.layout);
+    let settings = Settings { remembers_together, layout, ..Settings::default() };
     let mut world = world::complete(&context.store, namespace, settings);
     context.compiled.remember(&mut world);
     world.hashes = context.hashes.clone();
@@ -183,12 +184,23 @@ fn has_objects(world: &World) -> bool {
         || !world.broken.is_empty()
 }
 
-/// Removes the gateway of a namespace that needs none any more.
-async fn remove_gateway(context: &Context, namespace: &str) -> anyhow::Result<()> {
-    if !context.store.list(Kind::Deployment, namespace).is_empty() {
-        gateway::remove(context.cluster(), namespace).await?;
-        tracing::info!(namespace, "gateway removed: nothing of this namespace needs it any more");
+/// Removes the gateways of a namespace that nothing needs any more: all but those of these names.
+async fn remove_gateways(context: &Context, namespace: &str, wanted: &BTreeSet<String>) -> anyhow::Result<()> {
+    let deployments = context.store.list(Kind::Deployment, namespace);
+    // Labels are everyone's to write: an object of another name is not ours.
+    let there = deployments.iter().map(|deployment| deployment.name_any()).filter(|name| gateway::is_name(name));
+    for name in there.filter(|name| !wanted.contains(name)).collect::<Vec<_>>() {
+        if wanted.is_empty() {
+            let current = gateway::current_bundle(context.cluster(), namespace, &name).await;
+            // What does not open is not needed any more: shards that are sealed may stay until their owners go.
+            let (bundle, _) = kept_apart(current)?;
+            let shards = bundle.map_or(0, |bundle| bundle.shards.len());
+            gateway::empty_shards(&context.client, namespace, shards).await?;
+        }
+        gateway::remove(&context.client, namespace, &name).await?;
+        tracing::info!(namespace, gateway = name, "gateway removed: nothing needs it any more");
     }
+    context.compiled.retain(namespace, wanted);
     Ok(())
 }
 
@@ -201,6 +213,22 @@ fn hash_passwords(world: &mut World) {
 fn policies_of(world: &World) -> impl Iterator<Item = ObjectKey> {
     let of_all = std::iter::once(world).chain(world.tenants());
     of_all.flat_map(|of| of.policies.iter().map(|policy| ObjectKey::new(&of.namespace, &policy.meta.name)))
+}
+
+/// The bundles that are in force for the gateways of these names, and the first failure to open one.
+async fn current_bundles(
+    context: &Context,
+    namespace: &str,
+    names: &BTreeSet<String>,
+) -> anyhow::Result<(BTreeMap<String, Bundle>, Option<SealFailure>)> {
+    let (mut bundles, mut unopened) = (BTreeMap::new(), None);
+    for name in names {
+        let current = gateway::current_bundle(context.cluster(), namespace, name).await;
+        let (bundle, failure) = kept_apart(current)?;
+        bundles.extend(bundle.map(|bundle| (name.clone(), bundle)));
+        unopened = unopened.or(failure);
+    }
+    Ok((bundles, unopened))
 }
 
 /// Gives a world the Secrets and ConfigMaps that it names, opened.
@@ -232,8 +260,8 @@ async fn publish_only(
     world: &mut World,
     compiled: &Compiled,
 ) -> anyhow::Result<bool> {
-    let more = gateway::publish(context, world, compiled, 0, &gateway::Observed::default()).await?;
-    let refused = context.served.of(&world.namespace).iter().all(|of| of.observed.is_programmed());
+    let more = gateway::publish(context, world, compiled, &[]).await?;
+    let refused = context.served.of(&world.namespace).iter().all(Served::is_programmed);
     Ok(work.finish_leaked(world, refused).await? || more)
 }
 
@@ -245,8 +273,8 @@ fn kept_apart<T: Default>(outcome: anyhow::Result<T>) -> anyhow::Result<(T, Opti
     }
 }
 
-/// Tells the policies of a namespace that something is not opened or sealed, if that is the error. Nothing is written
-/// then: gateways keep what they have.
+/// Tells the policies of a namespace that something is not opened or sealed, if that is the error. No gateway of the
+/// namespace is written then: all of them keep what they have.
 async fn tell_failure(
     context: &Context,
     world: &World,
@@ -258,7 +286,7 @@ async fn tell_failure(
             let id = ObjectId::new("IdentityPolicy", &policy.namespace, &policy.name);
             compiled.report.push(&id, "", Condition::Programmed, Cause::SealingFailed, failure.to_string());
         }
-        gateway::publish(context, world, &compiled, 0, &gateway::Observed::default()).await?;
+        gateway::publish(context, world, &compiled, &[]).await?;
     }
     Err(error)
 }
@@ -272,10 +300,11 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
     }
     let mut epoch = queue.epoch(namespace);
     let mut world = known_world(context, namespace);
-    let wanted = gateway::wanted(&world);
+    let names: BTreeSet<String> = world.parts().iter().map(gateway::name).collect();
+    let wanted = !names.is_empty();
+    remove_gateways(context, namespace, &names).await?;
     let tell = |served| context.served.keep(namespace, served).iter().for_each(|tenant| queue.add(tenant, SETTLE));
     if !wanted {
-        remove_gateway(context, namespace).await?;
         tell(Served::default());
     }
     if !has_objects(&world) && !wanted && !gateway::has_parents_elsewhere(context, &world) {
@@ -303,9 +332,8 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         world::gateways_of(&context.store, namespace).iter().for_each(|gateway| queue.add(gateway, SETTLE));
     }
     hash_passwords(&mut world);
-    let current = if wanted { gateway::current_bundle(context.cluster(), namespace).await } else { Ok(None) };
-    let (current, unopened) = kept_apart(current)?;
-    let mut compiled = context.compiled.compile(&world, current.as_ref(), epoch);
+    let (current, unopened) = current_bundles(context, namespace, &names).await?;
+    let mut compiled = context.compiled.compile(&world, &current, epoch);
     compiled.report.extend(told);
     permissions::report(context, &world, &mut compiled);
     if let Some(failure) = failure.or(unopened) {
@@ -317,38 +345,38 @@ async fn reconcile(context: &Context, queue: &Arc<Queue>, namespace: &str) -> an
         let again = again? || made.len() >= credentials::MOST_MADE;
         return Ok(Some(if again { UNPROGRAMMED } else { RESYNC }));
     }
-    members::prepare(&world, current.as_ref(), &mut compiled.secrets);
-    let reads_shards = gateway::reads_shards(context, namespace, current.as_ref(), &compiled.credentials).await;
-    let before = current.clone();
-    let sealed =
-        context.compiled.with_shards(namespace, |made| gateway::seal(&compiled, current, reads_shards, made))?;
-    let since = context.compiled.sealed(namespace, before.as_ref(), &sealed.bundle);
-    let is_stored = before.is_some_and(|before| before.digest == sealed.bundle.digest);
-    sealed.report(policies_of(&world), &mut compiled.report);
-    let mut built = gateway::build(&world, compiled.ports, sealed, &context.settings);
-    if let Err(error) = gateway::apply(context.cluster(), namespace, &mut built, is_stored).await {
-        return tell_failure(context, &world, compiled, error).await;
+    let gateways = match parts::write(context, &world, &mut compiled, &current).await {
+        Ok(gateways) => gateways,
+        Err(error) => return tell_failure(context, &world, compiled, error).await,
+    };
+    let secrets = gateways.secrets();
+    for (name, secrets) in &secrets {
+        members::provision(context, &world, name, secrets).await?;
     }
-    let observed = gateway::observe(context, namespace, &built.bundle.digest, since).await;
-    members::provision(context, &world, &built.bundle.secrets).await?;
-    directories::report(context, &world, &mut compiled, &built.bundle.secrets).await;
-    key_uses::ask(context, &world, &built.bundle.secrets, &compiled.credentials).await;
-    let of_policies = observed.of_policies();
-    let more = gateway::publish(context, &world, &compiled, since, &of_policies).await?;
-    tell(Served::of(&world, &compiled, since, of_policies));
-    let again = work.finish_leaked(&mut world, observed.is_programmed()).await;
+    directories::report(context, &world, &mut compiled, &secrets).await;
+    key_uses::ask(context, &world, &secrets, &compiled.credentials).await;
+    let running = gateways.running();
+    let more = gateway::publish(context, &world, &compiled, &running).await?;
+    tell(Served::of(&world, &compiled, running));
+    let again = work.finish_leaked(&mut world, gateways.are_programmed()).await;
     context.registers.written().iter().for_each(wrote);
-    if observed.misses_shards {
+    if gateways.miss_shards() {
         context.stored.forget(namespace);
     }
     let again = again? || more || made.len() >= credentials::MOST_MADE;
-    Ok(Some(if observed.is_programmed() && !again { RESYNC } else { UNPROGRAMMED }))
+    let programmed = gateways.are_programmed();
+    gateways.outcome()?;
+    Ok(Some(if programmed && !again { RESYNC } else { UNPROGRAMMED }))
 }
+
+mod parts;
 
 #[cfg(test)]
 pub(crate) mod api_server;
 #[cfg(test)]
 mod concern;
+#[cfg(test)]
+mod gateways;
 #[cfg(test)]
 pub(crate) mod parity;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use idm_compile::{Compiled, Finding, World};
 
-use crate::gateway::Observed;
+use crate::gateway::Running;
 
 /// The last reconcile of a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,10 +15,8 @@ pub(crate) struct Served {
     pub(crate) tenants: BTreeSet<String>,
     /// Its findings about their objects.
     pub(crate) findings: Vec<Finding>,
-    /// Its generation.
-    pub(crate) generation: u64,
-    /// Its pods.
-    pub(crate) observed: Observed,
+    /// The gateways of its namespace, with the policies of others that they have.
+    pub(crate) gateways: Vec<Running>,
 }
 
 /// The gateways that take routes of other namespaces, by their own.
@@ -46,14 +44,19 @@ impl Board {
 
 impl Served {
     /// Notes the work of a reconcile for the tenants of its world.
-    pub(crate) fn of(world: &World, compiled: &Compiled, generation: u64, observed: Observed) -> Self {
+    pub(crate) fn of(world: &World, compiled: &Compiled, mut gateways: Vec<Running>) -> Self {
+        gateways.iter_mut().for_each(|of| of.policies.retain(|policy| policy.namespace != world.namespace));
         let elsewhere = |finding: &&Finding| finding.object.namespace != world.namespace;
         Self {
             tenants: world.tenants().iter().map(|tenant| tenant.namespace.clone()).collect(),
             findings: compiled.report.findings().iter().filter(elsewhere).cloned().collect(),
-            generation,
-            observed,
+            gateways,
         }
+    }
+
+    /// Whether every one of its gateways enforces what it shall.
+    pub(crate) fn is_programmed(&self) -> bool {
+        self.gateways.iter().all(|of| of.observed.is_programmed())
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
         let board = Board::default();
         let served = |tenants: &[&str], generation| Served {
             tenants: tenants.iter().map(|name| (*name).to_owned()).collect(),
-            generation,
+            gateways: vec![Running { generation, ..Running::default() }],
             ..Served::default()
         };
         let told = |tenants: &[&str], generation| board.keep("infra", served(tenants, generation)).len();

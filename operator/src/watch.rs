@@ -101,7 +101,8 @@ impl Store {
         kinds.entry(kind).or_default().insert(key(&object), object)
     }
 
-    fn remove(&self, kind: Kind, object: &DynamicObject) -> Option<Arc<DynamicObject>> {
+    /// Forgets an object that was deleted.
+    pub(crate) fn remove(&self, kind: Kind, object: &DynamicObject) -> Option<Arc<DynamicObject>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&kind)?.remove(&key(object))
     }
 

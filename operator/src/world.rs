@@ -14,6 +14,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
+use crate::gateway;
 use crate::objects::Kind;
 use crate::watch::Store;
 
@@ -104,6 +105,7 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     world.classes = Classes::of(classes.iter());
     world.routes = routes(store, namespace);
     world.gateways = typed(store, Kind::Gateway, namespace);
+    world.shared_gateways = shared_gateways(store, &world);
     world.services = typed(store, Kind::Service, namespace);
     world.backend_tls_policies = backend_tls_policies(store, namespace);
     for granting in store.namespaces(Kind::ReferenceGrant) {
@@ -125,6 +127,16 @@ pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> Wor
     }
     world.sort();
     world
+}
+
+/// The Gateways that the namespace's gateway serves: those that own its Service, whose address they have.
+fn shared_gateways(store: &Store, world: &World) -> BTreeSet<String> {
+    let service = store.find(Kind::Service, &world.namespace, gateway::NAME);
+    let owners = service.as_ref().and_then(|service| service.metadata.owner_references.as_ref());
+    let owners: BTreeSet<&str> = owners.into_iter().flatten().map(|owner| owner.uid.as_str()).collect();
+    let is_owner = |uid: &Option<String>| uid.as_ref().is_some_and(|uid| owners.contains(uid.as_str()));
+    let gateways = world.gateways.iter().filter(|gateway| is_owner(&gateway.metadata.uid));
+    gateways.filter_map(|gateway| gateway.metadata.name.clone()).collect()
 }
 
 fn backend_tls_policies(store: &Store, namespace: &str) -> Vec<BackendTlsPolicy> {

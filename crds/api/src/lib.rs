@@ -27,6 +27,8 @@ pub use idm_permission::REVOKE_ANNOTATION;
 /// Credential with an API key: the id of a request for a new key, which asks once, and behind it, if need be,
 /// `overlap=24h` or `overlap=0`: the time for which the old key still works.
 pub use idm_permission::ROTATE_ANNOTATION;
+/// On a Gateway: `own` gives it a gateway of its own, `shared` has the namespace's gateway serve it.
+pub const LAYOUT_ANNOTATION: &str = "identity-manager.io/gateway";
 /// On a Service: further hostnames under which its policy's gateway serves it, separated by commas; `*` for every host.
 pub const HOSTNAMES_ANNOTATION: &str = "identity-manager.io/hostnames";
 

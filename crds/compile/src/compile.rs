@@ -1,7 +1,9 @@
 mod resource;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_plan::{
     Backend, Bundle, Credentials, Endpoint, Federation, Grant, Handler, Host, MethodKind, Mirror, ObjectKey, PathMatch,
@@ -31,8 +33,10 @@ use crate::lower::{
     policy::lower_policy,
     role_binding::lower_grants,
 };
+use crate::part::{PartRouting, cut};
 use crate::{
-    Cause, Condition, Coverage, Covered, ObjectId, Report, Route, RouteKind, World, previous_policy, service_names,
+    Cause, CompiledPart, Condition, Coverage, Covered, Layout, ObjectId, Part, Report, Route, RouteKind, World,
+    previous_policy, service_names,
 };
 
 fn sign_in_of(policy: &Policy) -> Option<&SignInMethod> {
@@ -59,12 +63,14 @@ pub struct Compiled {
     pub ports: ListenerPorts,
     /// The policies of each rule under each listener, and of each Service.
     pub coverage: Vec<Coverage>,
+    /// The parts of the namespace with gateways of their own; none where one process serves all of it.
+    pub parts: Vec<Arc<CompiledPart>>,
 }
 
 impl Compiled {
     /// Seals the parts of it that the gateway needs as the given generation.
     pub fn seal(&self, generation: u64) -> Bundle {
-        let Self { plan, secrets, credentials, report: _, routes: _, ports: _, coverage: _ } = self;
+        let Self { plan, secrets, credentials, report: _, routes: _, ports: _, coverage: _, parts: _ } = self;
         Bundle::seal(plan.clone(), secrets.clone(), credentials.clone(), generation)
     }
 }
@@ -163,7 +169,6 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         invalid: BTreeMap::new(),
         rules: Vec::new(),
         hosts: BTreeMap::new(),
-        secure_hosts: BTreeMap::new(),
         certificates: Vec::new(),
         shown: BTreeMap::new(),
         covered: BTreeMap::new(),
@@ -203,15 +208,17 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     compiler.report.sort();
     let plan = Plan {
         namespace: world.namespace.clone(),
-        policies: compiler.policies,
-        hosts: sorted_hosts(compiler.hosts),
-        secure_hosts: sorted_hosts(compiler.secure_hosts),
-        certificates: compiler.certificates,
-        rules: compiler.rules,
+        policies: std::mem::take(&mut compiler.policies),
+        hosts: compiler.hosts(false, None),
+        secure_hosts: compiler.hosts(true, None),
+        certificates: compiler.certificates(None),
+        rules: std::mem::take(&mut compiler.rules),
         grants,
-        federations: compiler.federations,
+        federations: std::mem::take(&mut compiler.federations),
         api_server: world.api_server.clone(),
     };
+    let parts = compiler.parts(&plan, &ports);
+    let ports = ports.get(&Part::Shared).copied().unwrap_or_default();
     Compiled {
         plan,
         secrets: compiler.secrets,
@@ -220,6 +227,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         routes,
         ports,
         coverage: compiler.coverage,
+        parts,
     }
 }
 
@@ -261,25 +269,32 @@ fn lower_callers(worlds: &[&World], previous: Option<&Bundle>, report: &mut Repo
 
 type Hosts = BTreeMap<Host, Vec<(Rank, RouteEntry)>>;
 
+/// The place where requests come in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entrance {
+    part: Part,
+    /// Over HTTPS.
+    secure: bool,
+}
+
 struct Compiler<'w> {
     world: &'w World,
     report: Report,
     policies: Vec<Policy>,
     federations: Vec<Federation>,
     secrets: Secrets,
-    /// The position of the policy whose sign-in endpoints are at a place: encrypted or not, host, base path.
-    endpoints: BTreeMap<(bool, Host, String), usize>,
-    /// The position of the policy whose resource is described at a place: encrypted or not, host, path.
-    described: BTreeMap<(bool, Host, String), usize>,
+    /// The position of the policy whose sign-in endpoints are at a place: entrance, host, base path.
+    endpoints: BTreeMap<(Entrance, Host, String), usize>,
+    /// The position of the policy whose resource is described at a place: entrance, host, path.
+    described: BTreeMap<(Entrance, Host, String), usize>,
     /// Whether a policy of the previous plan stays in force.
     keeps_previous: bool,
     /// Policies that cannot be enforced, with the message their requests are refused with.
     invalid: BTreeMap<ObjectKey, String>,
     rules: Vec<RouteRule>,
-    hosts: Hosts,
-    /// The same, for HTTPS: a route that was attached to an HTTPS listener only is not served in the clear.
-    secure_hosts: Hosts,
-    certificates: Vec<ServerCertificate>,
+    /// The hosts of each entrance: a route that was attached to an HTTPS listener only is not served in the clear.
+    hosts: BTreeMap<Entrance, Hosts>,
+    certificates: Vec<(Part, ServerCertificate)>,
     /// The certificates that Gateways show to backends, by the name of the Gateway; `None` where it cannot be used.
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
@@ -311,6 +326,42 @@ struct Place {
 }
 
 impl<'w> Compiler<'w> {
+    fn entrance(&self, gateway: &Gateway, secure: bool) -> Entrance {
+        Entrance { part: self.world.part_of(gateway), secure }
+    }
+
+    /// The routing of one part, or of all.
+    fn hosts(&self, secure: bool, part: Option<&Part>) -> Vec<VirtualHost> {
+        let mut all = Hosts::new();
+        let fits = |at: &Entrance| at.secure == secure && part.is_none_or(|part| at.part == *part);
+        for (host, entries) in self.hosts.iter().filter(|(at, _)| fits(at)).flat_map(|(_, hosts)| hosts) {
+            all.entry(host.clone()).or_default().extend(entries.iter().cloned());
+        }
+        sorted_hosts(all)
+    }
+
+    fn certificates(&self, part: Option<&Part>) -> Vec<ServerCertificate> {
+        let of_part = self.certificates.iter().filter(|(of, _)| part.is_none_or(|part| of == part));
+        of_part.map(|(_, certificate)| certificate.clone()).collect()
+    }
+
+    /// The parts of the namespace, cut out of its whole plan.
+    fn parts(&self, whole: &Plan, ports: &BTreeMap<Part, ListenerPorts>) -> Vec<Arc<CompiledPart>> {
+        if self.world.settings.layout == Layout::OneProcess {
+            return Vec::new();
+        }
+        let cut = |part: Part| {
+            let routing = PartRouting {
+                hosts: self.hosts(false, Some(&part)),
+                secure_hosts: self.hosts(true, Some(&part)),
+                certificates: self.certificates(Some(&part)),
+                ports: ports.get(&part).copied().unwrap_or_default(),
+            };
+            Arc::new(cut(self.world, part, routing, whole, &self.secrets))
+        };
+        self.world.parts().into_iter().map(cut).collect()
+    }
+
     fn id(&self, kind: &str, name: &str) -> ObjectId {
         ObjectId::new(kind, &self.world.namespace, name)
     }
@@ -494,12 +545,12 @@ impl<'w> Compiler<'w> {
                     listener: listener.name.clone(),
                 };
                 let rule = self.push_rule(covered, lowered.as_ref(), listener.port, attachments, &targets, open);
-                let secure = is_secure(listener);
-                self.push_endpoints(rule, secure, host, &own);
-                self.push_sign_in_endpoints(rule, secure, host, &own);
-                self.push_resource_metadata(rule, secure, host, &matches, &own);
+                let at = self.entrance(gateway, is_secure(listener));
+                self.push_endpoints(rule, &at, host, &own);
+                self.push_sign_in_endpoints(rule, &at, host, &own);
+                self.push_resource_metadata(rule, &at, host, &matches, &own);
                 for (j, found) in matches.iter().enumerate() {
-                    self.push_entry(secure, host.clone(), found, rule, &place, i * 64 + j);
+                    self.push_entry(&at, host.clone(), found, rule, &place, i * 64 + j);
                 }
             }
         }
@@ -647,7 +698,7 @@ impl<'w> Compiler<'w> {
     }
 
     /// The endpoints of the token service of the rule's policy, on this host. They precede the route's own matches.
-    fn push_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
+    fn push_endpoints(&mut self, rule: usize, at: &Entrance, host: &Host, place: &Place) {
         let Some((policy, baselines)) = self.policy_of(rule) else { return };
         let Some((key, service)) =
             self.policies.get(policy).and_then(|policy| Some((policy.key.clone(), policy.token_service.as_ref()?)))
@@ -664,19 +715,19 @@ impl<'w> Compiler<'w> {
             let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
             for path in paths {
                 let found = LoweredMatch::of_path(PathMatch::Exact(path));
-                self.push_entry(secure, host.clone(), &found, rule, place, 0);
+                self.push_entry(at, host.clone(), &found, rule, place, 0);
             }
         }
     }
 
     /// The endpoints of the sign-in method of the rule's policy, on this host. Two policies may share them if they
     /// agree on every setting that these endpoints use.
-    fn push_sign_in_endpoints(&mut self, rule: usize, secure: bool, host: &Host, place: &Place) {
+    fn push_sign_in_endpoints(&mut self, rule: usize, at: &Entrance, host: &Host, place: &Place) {
         let Some((position, baselines)) = self.policy_of(rule) else { return };
         let Some(policy) = self.policies.get(position) else { return };
         let Some(method) = sign_in_of(policy) else { return };
-        let (key, at) = (policy.key.clone(), (secure, host.clone(), method.base.clone()));
-        let holder = *self.endpoints.entry(at).or_insert(position);
+        let (key, place_of) = (policy.key.clone(), (at.clone(), host.clone(), method.base.clone()));
+        let holder = *self.endpoints.entry(place_of).or_insert(position);
         if holder != position {
             // Federations of one name are others in another namespace.
             let differs = |other: &&Policy| sign_in_of(other) != Some(method) || other.key.namespace != key.namespace;
@@ -720,13 +771,13 @@ impl<'w> Compiler<'w> {
             let handler = Handler::SignIn { policy: position, endpoint, federation };
             let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
             let found = LoweredMatch::of_path(PathMatch::Exact(path));
-            self.push_entry(secure, host.clone(), &found, rule, place, 0);
+            self.push_entry(at, host.clone(), &found, rule, place, 0);
         }
     }
 
     fn push_entry(
         &mut self,
-        secure: bool,
+        at: &Entrance,
         host: Host,
         found: &LoweredMatch,
         rule: usize,
@@ -749,7 +800,7 @@ impl<'w> Compiler<'w> {
         };
         let (path, method, headers, query) = (path.clone(), method.clone(), headers.clone(), query.clone());
         let entry = RouteEntry { path, method, headers, query, grpc: *grpc, rule };
-        let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
+        let hosts = self.hosts.entry(at.clone()).or_default();
         hosts.entry(host).or_default().push((rank, entry));
     }
 
@@ -795,17 +846,15 @@ impl<'w> Compiler<'w> {
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(covered, lowered.as_ref(), 0, attachments, &targets, None);
             let everything = LoweredMatch::of_path(PathMatch::Prefix(String::new()));
+            let encrypts = self.certificates.iter().any(|(part, _)| *part == Part::Shared);
             for host in self.service_hosts(service, &name) {
-                self.push_endpoints(rule, false, &host, &first);
-                self.push_sign_in_endpoints(rule, false, &host, &first);
-                self.push_resource_metadata(rule, false, &host, std::slice::from_ref(&everything), &first);
-                if !self.certificates.is_empty() {
-                    self.push_endpoints(rule, true, &host, &first);
-                    self.push_sign_in_endpoints(rule, true, &host, &first);
-                    self.push_resource_metadata(rule, true, &host, std::slice::from_ref(&everything), &first);
-                    self.push_entry(true, host.clone(), &everything, rule, &place, 0);
+                for secure in [false, true].into_iter().filter(|secure| !secure || encrypts) {
+                    let at = Entrance { part: Part::Shared, secure };
+                    self.push_endpoints(rule, &at, &host, &first);
+                    self.push_sign_in_endpoints(rule, &at, &host, &first);
+                    self.push_resource_metadata(rule, &at, &host, std::slice::from_ref(&everything), &first);
+                    self.push_entry(&at, host.clone(), &everything, rule, &place, 0);
                 }
-                self.push_entry(false, host, &everything, rule, &place, 0);
             }
         }
     }
@@ -893,7 +942,7 @@ impl<'w> Compiler<'w> {
     }
 
     /// The listeners of our Gateways that take routes, with their certificates.
-    fn listeners(&mut self) -> (Vec<Listener<'w>>, ListenerPorts) {
+    fn listeners(&mut self) -> (Vec<Listener<'w>>, BTreeMap<Part, ListenerPorts>) {
         self.show_certificates();
         let (mut listeners, ports) = accepted(self.world, &mut self.report);
         for listener in listeners.iter_mut().filter(|listener| is_secure(listener.spec)) {
@@ -904,16 +953,17 @@ impl<'w> Compiler<'w> {
             Host::Below(domain) => usize::MAX - 1 - domain.len(),
             Host::Any => usize::MAX,
         };
-        self.certificates.sort_by_key(|certificate| weight(&certificate.host));
-        for (secure, host) in isolated_hosts(&listeners) {
-            let hosts = if secure { &mut self.secure_hosts } else { &mut self.hosts };
-            hosts.entry(host).or_default();
+        self.certificates.sort_by_key(|(_, certificate)| weight(&certificate.host));
+        for (listener, host) in isolated_hosts(&listeners) {
+            let at = self.entrance(listener.gateway, is_secure(listener.spec));
+            self.hosts.entry(at).or_default().entry(host).or_default();
         }
         (listeners, ports)
     }
 
     fn take_certificate(&mut self, listener: &Listener<'w>) -> bool {
         let id = self.id("Gateway", &listener.gateway.name_any());
+        let part = self.world.part_of(listener.gateway);
         let (path, listener) = (&format!("spec.listeners[{}]", listener.position), listener.spec);
         let mut notes = Notes::new(&mut self.report, id);
         let lowered = match host_of(listener) {
@@ -925,7 +975,7 @@ impl<'w> Compiler<'w> {
             ),
         };
         let usable = lowered.is_some();
-        self.certificates.extend(lowered);
+        self.certificates.extend(lowered.map(|certificate| (part, certificate)));
         usable
     }
 }

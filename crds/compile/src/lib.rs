@@ -17,6 +17,8 @@ mod key_secrets;
 mod listeners;
 mod lower;
 mod lowered;
+mod parameters;
+mod part;
 mod passwords;
 pub mod permissions;
 mod register;
@@ -40,6 +42,11 @@ pub use lower::directory::{NAMED_BY, PROVISIONED_BY, user_name_attributes};
 pub use lower::held_keys::held as held_keys;
 pub use lower::rotation::{Due, due};
 pub use lowered::LoweredCredentials;
+pub use parameters::{
+    Autoscaling, ExternalTrafficPolicy, Parameters, Quantity, ResourceName, Resources, ServiceParameters, ServiceType,
+    TaintEffect, Toleration, TolerationOperator, TopologySpread,
+};
+pub use part::{CompiledPart, Layout, Part, in_force};
 pub use passwords::PasswordHashes;
 pub use permissions::PermissionSettings;
 pub use register::{KeyRecord, REGISTER_FIELD, REGISTER_SECRET, Register, RegisterFull, parse_long_span, parse_span};

@@ -10,7 +10,9 @@ use gateway_api::apis::standard::httproutes::HttpRouteParentRefs;
 use idm_plan::Host;
 use kube::ResourceExt;
 
-use crate::{Cause, Condition, NotTaken, ObjectId, Report, Route, RouteKind, World};
+use crate::parameters::{config_map, parameters};
+use crate::part::wish;
+use crate::{Cause, Condition, Layout, NotTaken, ObjectId, Part, Report, Route, RouteKind, World};
 
 /// A listener that routes can be attached to.
 #[derive(Clone, Copy)]
@@ -35,8 +37,8 @@ pub struct ListenerPorts {
 }
 
 impl ListenerPorts {
-    /// Takes the listener's port for its protocol, or says why the listener cannot be used.
-    pub(crate) fn take(&mut self, listener: &GatewayListeners) -> Result<(), (Cause, String)> {
+    /// Takes the listener's port for its protocol in a part, or says why the listener cannot be used.
+    pub(crate) fn take(&mut self, part: &Part, listener: &GatewayListeners) -> Result<(), (Cause, String)> {
         let protocol = listener.protocol.as_str();
         let port = match protocol {
             "HTTP" => &mut self.http,
@@ -50,8 +52,11 @@ impl ListenerPorts {
         if taken == listener.port {
             return Ok(());
         }
-        let message =
-            format!("all {protocol} listeners of a namespace must share one port, and {taken} is taken already");
+        let whose = match part {
+            Part::Shared => "that share a gateway",
+            Part::Gateway(_) => "of a Gateway",
+        };
+        let message = format!("all {protocol} listeners {whose} must share one port, and {taken} is taken already");
         Err((Cause::PortUnavailable, message))
     }
 }
@@ -102,11 +107,14 @@ pub(crate) fn is_secure(listener: &GatewayListeners) -> bool {
 }
 
 /// The listeners of our Gateways that routes can be attached to, and their ports; findings say why others are not among
-/// them. All of one protocol must share one port: the gateway has one for each, and a route that was attached to a
-/// private port only must not become reachable on a public one. The port of the oldest Gateway counts. Certificates are
-/// not looked at: HTTPS listeners do not serve yet.
-pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listener<'w>>, ListenerPorts) {
-    let mut ports = ListenerPorts::default();
+/// them. All of one protocol must share one port in each part: a gateway has one for each, and a route that was
+/// attached to a private port only must not become reachable on a public one. The port of the oldest Gateway counts.
+/// Certificates are not looked at: HTTPS listeners do not serve yet.
+pub(crate) fn accepted<'w>(
+    world: &'w World,
+    report: &mut Report,
+) -> (Vec<Listener<'w>>, BTreeMap<Part, ListenerPorts>) {
+    let mut all_ports: BTreeMap<Part, ListenerPorts> = BTreeMap::new();
     let mut listeners = Vec::new();
     let mut gateways: Vec<_> = world.our_gateways().collect();
     gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.name_any()));
@@ -116,10 +124,8 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
             let message = "routes that no IdentityPolicy covers are open to everyone: the GatewayClass asks for it";
             report.push(&id, "spec.gatewayClassName", Condition::Accepted, Cause::DangerousOption, message);
         }
-        if gateway.spec.infrastructure.as_ref().is_some_and(|settings| settings.parameters_ref.is_some()) {
-            let message = "this gateway has no parameters: remove the reference";
-            let path = "spec.infrastructure.parametersRef";
-            report.push(&id, path, Condition::Accepted, Cause::InvalidParameters, message);
+        let part = world.part_of(gateway);
+        if !has_infrastructure(world, gateway, &part, &id, report) {
             continue;
         }
         if gateway.spec.tls.as_ref().is_some_and(|tls| tls.frontend.is_some()) {
@@ -135,10 +141,11 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
             report.push(&id, path, Condition::Accepted, Cause::UnsupportedAddress, message);
             continue;
         }
+        let ports = all_ports.entry(part.clone()).or_default();
         for (position, spec) in gateway.spec.listeners.iter().enumerate() {
             let path = format!("spec.listeners[{position}]");
             let kinds = route_kinds(spec);
-            if let Err((cause, message)) = ports.take(spec) {
+            if let Err((cause, message)) = ports.take(&part, spec) {
                 report.push(&id, path, Condition::Accepted, cause, message);
                 continue;
             }
@@ -151,7 +158,32 @@ pub(crate) fn accepted<'w>(world: &'w World, report: &mut Report) -> (Vec<Listen
             listeners.push(Listener { gateway, spec, position, serves, kinds });
         }
     }
-    (listeners, ports)
+    (listeners, all_ports)
+}
+
+/// Whether a Gateway may take routes, as far as its place and its parameters go. Parameters that cannot be used leave
+/// its gateway as it was, so that a mistake in them stops no traffic: the Gateway is not accepted, and goes on.
+fn has_infrastructure(world: &World, gateway: &Gateway, part: &Part, id: &ObjectId, report: &mut Report) -> bool {
+    let path = "spec.infrastructure.parametersRef";
+    let mut refuse = |path: &str, message: String| {
+        report.push(id, path, Condition::Accepted, Cause::InvalidParameters, message);
+    };
+    if let Err(why) = wish(gateway) {
+        refuse(&format!("metadata.annotations[{}]", idm_api::LAYOUT_ANNOTATION), why);
+    }
+    let has_parameters = !matches!(config_map(gateway), Ok(None));
+    if *part == Part::Shared && has_parameters && world.settings.layout != Layout::OneProcess {
+        let message = format!(
+            "a Gateway that shares the namespace's gateway has no parameters: annotate it with `{}: own`",
+            idm_api::LAYOUT_ANNOTATION
+        );
+        refuse(path, message);
+        return false;
+    }
+    if let Err(why) = parameters(world, gateway) {
+        refuse(path, why);
+    }
+    true
 }
 
 /// Whether a parent of a route of this namespace is a Gateway of ours in the world's.
@@ -202,11 +234,11 @@ pub(crate) fn is_isolated(listeners: &[Listener<'_>], of: &Listener<'_>, host: &
 
 /// The hosts of listeners for which another listener of the same Gateway must not serve, though it has a hostname that
 /// covers theirs.
-pub(crate) fn isolated_hosts(listeners: &[Listener<'_>]) -> Vec<(bool, Host)> {
+pub(crate) fn isolated_hosts<'w>(listeners: &[Listener<'w>]) -> Vec<(Listener<'w>, Host)> {
     let wide = listeners.iter().filter_map(|of| Some((of, host_of(of.spec)?)));
     let narrow = wide.flat_map(|(of, host)| {
         let narrow = narrower_listeners(listeners, of, &host);
-        narrow.into_iter().map(|narrow| (is_secure(of.spec), narrow))
+        narrow.into_iter().map(|narrow| (*of, narrow))
     });
     narrow.collect()
 }

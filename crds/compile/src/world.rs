@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
@@ -15,7 +15,8 @@ use kube::core::ObjectMeta;
 
 use crate::key_secrets::{KeySecret, hashes_suffice};
 use crate::lowered::LoweredCredentials;
-use crate::{Classes, ObjectId, PasswordHashes, Register, Route};
+use crate::parameters::config_map;
+use crate::{Classes, Layout, ObjectId, PasswordHashes, Register, Route};
 
 /// The trust in the writers of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +28,14 @@ pub struct Settings {
     /// All processes that serve the plan share the record of used and revoked values: true for a folder, which one
     /// process serves.
     pub remembers_together: bool,
+    /// The gateways that serve the namespace.
+    pub layout: Layout,
 }
 
 impl Settings {
     /// A folder: its author runs the gateway, and one process serves it.
     pub fn of_a_folder(danger_insecure_issuers: bool) -> Self {
-        Self { local_backends: true, danger_insecure_issuers, remembers_together: true }
+        Self { local_backends: true, danger_insecure_issuers, remembers_together: true, layout: Layout::OneProcess }
     }
 }
 
@@ -122,6 +125,9 @@ pub struct World {
     pub routes: Vec<Route>,
     /// Gateways of the namespace, of every class.
     pub gateways: Vec<Gateway>,
+    /// The names of Gateways that the namespace's gateway serves: one that does not ask for a gateway of its own stays
+    /// there, so that nothing moves to another address because a new version of the operator was installed.
+    pub shared_gateways: BTreeSet<String>,
     /// Services of the namespace.
     pub services: Vec<Service>,
     /// BackendTLSPolicies of the namespace.
@@ -234,6 +240,8 @@ impl World {
     pub fn config_map_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.referred().config_maps.into_iter().map(str::to_owned).collect();
         names.extend(self.authorities_of_backends("ConfigMap"));
+        let parameters = self.our_gateways().filter_map(|gateway| config_map(gateway).ok().flatten());
+        names.extend(parameters.map(str::to_owned));
         names.sort();
         names.dedup();
         names

@@ -1,6 +1,6 @@
 //! Reads a folder's YAML documents into a [`World`], with errors that name the line.
 
-mod bounds;
+pub(crate) mod bounds;
 mod parsed;
 
 use std::collections::BTreeMap;

@@ -132,6 +132,9 @@ pub(crate) struct GatewayPod {
     /// The mounted file of that Secret, for a start without an API server
     #[arg(long)]
     config_file: PathBuf,
+    /// The Secret that those with shards of Credentials are named after: one for all gateways of a namespace
+    #[arg(long, default_value = "idm-gateway")]
+    shards_secret: String,
     /// The folder with the mounted shards of Credentials, for the same
     #[arg(long, default_value = "/shards")]
     config_shards: PathBuf,
@@ -188,7 +191,7 @@ impl GatewayPod {
         let gateway = Gateway::start(&options, None).await?;
         let _admin = AdminServer::start(self.admin, gateway.clone()).await?;
         let (stop, stopping) = watch::channel(false);
-        let config = bundle::Config { secret: self.config_secret, opener };
+        let config = bundle::Config { secret: self.config_secret, shards: self.shards_secret, opener };
         let file = tokio::spawn(bundle::follow_file(
             self.config_file,
             self.config_shards,

@@ -167,6 +167,18 @@ impl Handler {
             | Handler::Refuse { .. } => None,
         }
     }
+
+    /// The position of the policy that it names, to be changed in a plan that has fewer of them.
+    pub fn policy_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Handler::Enforce { policy, .. }
+            | Handler::Redirect { policy, .. }
+            | Handler::Issue { policy, .. }
+            | Handler::SignIn { policy, .. }
+            | Handler::ResourceMetadata { policy } => Some(policy),
+            Handler::Refuse { .. } => None,
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference

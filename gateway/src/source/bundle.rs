@@ -17,12 +17,14 @@ use super::opener::Opener;
 use super::shards::{ShardSource, Shards};
 use crate::Gateway;
 
-/// The Secret with a gateway's configuration, and how what is in it is opened.
+/// The Secrets with a gateway's configuration, and how what is in them is opened.
 #[derive(Clone)]
 pub struct Config {
     /// Its name.
     pub secret: String,
-    /// Opens it.
+    /// The Secret that those with shards are named after: one for all gateways of a namespace.
+    pub shards: String,
+    /// Opens all of them.
     pub opener: Opener,
 }
 
@@ -43,6 +45,7 @@ impl ShardSource for Mounted {
 /// The Secrets of shards, which are read by name.
 struct Stored {
     secrets: Api<Secret>,
+    /// Of the Secret that their names are made of.
     name: String,
 }
 
@@ -100,7 +103,7 @@ pub async fn follow_secret(namespace: String, config: Config, gateway: Arc<Gatew
     let secrets: Api<Secret> = Api::namespaced(client, &namespace);
     let of_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut watched = watcher(secrets.clone(), of_name).boxed();
-    let mut stored = Shards::new(Stored { secrets, name }, config, gateway.clone());
+    let mut stored = Shards::new(Stored { secrets, name: config.shards.clone() }, config, gateway.clone());
     let is_other = |bundle: &Bundle| {
         gateway
             .version()

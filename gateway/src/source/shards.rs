@@ -176,7 +176,7 @@ impl<S: ShardSource> Shards<S> {
 
     /// The shard of a line of the index, under its digest.
     async fn read_one(&self, number: usize, line: ShardRef) -> Result<(String, Arc<Shard>), String> {
-        let secret = shard_secret(&self.config.secret, number);
+        let secret = shard_secret(&self.config.shards, number);
         let mut problem = format!("shard {number} is not the one that the index names");
         for packed in self.source.versions(number).await? {
             match self.config.opener.open(&secret, SHARD_FIELD, &packed).await {

@@ -1,133 +1,141 @@
 //! Builds manifests from a bundle, as a pure function.
 
-use idm_api::v1alpha1::TargetReference;
-use idm_compile::{ListenerPorts, RouteKind, World};
-use idm_plan::{Bundle, PackedShard, SHARD_VERSIONS};
+use std::collections::BTreeMap;
+
+use idm_compile::{CompiledPart, ListenerPorts, Parameters, Part, World};
+use idm_plan::Bundle;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::GatewaySettings;
+use super::deployment::{AUTOSCALED, DeploymentOf, deployment};
+use super::part::{self, gateway_label, propagated, selector};
+use super::scale::autoscaler;
 use super::seal::{Sealed, shard_name};
-use super::{GatewaySettings, NAME, owner};
-use crate::MANAGER;
-use crate::sealing::{GATEWAY_KEYS, GatewaySealing};
 
 /// All objects of a gateway, in the order of writing: permissions before pods, and the bundle before the pods that
 /// mount it.
 pub(crate) struct Built {
+    /// Their name.
+    pub(crate) name: String,
     pub(crate) bundle: Bundle,
     pub(crate) secret: Secret,
-    /// The shards of Credentials that the bundle's index names.
-    pub(crate) shards: Vec<std::sync::Arc<PackedShard>>,
+    /// None where the parameters of the Gateway cannot be used: its gateway stays as it is.
     pub(crate) objects: Vec<Value>,
-}
-
-/// Labels of all objects that belong to a gateway.
-fn labels() -> Value {
-    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "gateway",
-        "app.kubernetes.io/part-of": "idm", "app.kubernetes.io/managed-by": MANAGER})
 }
 
 /// The label of Secrets that hold what gateways read.
 pub(crate) const BUNDLE_LABEL: &str = "identity-manager.io/bundle";
 
-/// Whether an object of a gateway may have a label or annotation of this name: those that find and manage it are ours.
-fn is_free(name: &str) -> bool {
-    !["app.kubernetes.io/", "identity-manager.io/"].iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// The labels and annotations that the namespace's Gateways ask for (`spec.infrastructure`), those of an older Gateway
-/// before those of a younger one. Ours stay as they are.
-fn propagated(world: &World) -> (Value, Value) {
-    let mut gateways: Vec<_> = world.our_gateways().collect();
-    gateways.sort_by_key(|gateway| (gateway.metadata.creation_timestamp.clone(), gateway.metadata.name.clone()));
-    let (mut all_labels, mut annotations) = (labels(), json!({}));
-    for settings in gateways.iter().filter_map(|gateway| gateway.spec.infrastructure.as_ref()) {
-        let asked = [(&settings.labels, &mut all_labels), (&settings.annotations, &mut annotations)];
-        for (asked, members) in asked {
-            let Some(members) = members.as_object_mut() else { continue };
-            for (name, value) in asked.iter().flatten().filter(|(name, _)| is_free(name)) {
-                members.entry(name.clone()).or_insert_with(|| value.clone().into());
-            }
-        }
-    }
-    (all_labels, annotations)
-}
-
-/// Builds the gateway of the world's namespace.
-pub(crate) fn build(world: &World, ports: ListenerPorts, sealed: Sealed, settings: &GatewaySettings) -> Built {
-    let (namespace, Sealed { bundle, packed, shards, .. }) = (&world.namespace, sealed);
-    // Kubernetes deletes the gateway with the last of its policies and Gateways, even without an operator.
-    let mut owners: Vec<_> = world.policies.iter().map(|p| owner("IdentityPolicy", &p.meta)).collect();
-    owners.extend(
-        world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy").map(|b| owner("IdentityPolicy", &b.meta)),
-    );
-    owners.extend(world.our_gateways().map(|g| {
-        let mut reference = owner("Gateway", &idm_compile::Meta::of(&g.metadata, "Gateway"));
-        reference.api_version = "gateway.networking.k8s.io/v1".into();
-        reference
-    }));
-    let owners = serde_json::to_value(&owners).unwrap_or_default();
-    let (mut labels, annotations) = propagated(world);
+/// Builds the gateway of a part of the world's namespace.
+pub(crate) fn build(world: &World, compiled: &CompiledPart, sealed: Sealed, settings: &GatewaySettings) -> Built {
+    let (CompiledPart { part, ports, parameters, .. }, Sealed { bundle, packed, .. }) = (compiled, sealed);
+    let name = part::name(part);
+    let owners = serde_json::to_value(part::owners(world, part)).unwrap_or_default();
+    let (mut labels, annotations) = propagated(world, part);
     let pod = json!({"labels": labels, "annotations": annotations});
-    // The label of the Gateway API, where there is one Gateway to name. Pods go without it: they would be replaced when
-    // a second Gateway comes.
-    let mut gateways = world.our_gateways();
-    if let (Some(gateway), None) = (gateways.next(), gateways.next()) {
-        labels["gateway.networking.k8s.io/gateway-name"] = gateway.name_any().into();
+    // Pods go without the label of the Gateway API: those of the namespace's gateway would be replaced when a second
+    // Gateway comes.
+    if let Some(gateway) = gateway_label(world, part) {
+        labels["gateway.networking.k8s.io/gateway-name"] = gateway.into();
     }
-    let metadata = json!({"name": NAME, "namespace": namespace, "labels": labels, "annotations": annotations,
+    let metadata = json!({"name": name, "namespace": world.namespace, "labels": labels, "annotations": annotations,
         "ownerReferences": owners});
-    let ports = service_ports(ports);
-    let selector = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": MANAGER});
-    let objects = vec![
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata,
-            "automountServiceAccountToken": false}),
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-            "rules": rules(bundle.shards.len())}),
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {"selector": selector, "ports": ports}}),
-        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata,
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata,
-            "spec": network_policy(settings, &selector)}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-            "spec": deployment(settings, &selector, &pod, bundle.shards.len())}),
-    ];
-    let mut data = std::collections::BTreeMap::from([("bundle".to_owned(), ByteString(packed))]);
-    if let Some(authorization) = &settings.elasticsearch_authorization {
-        data.insert("elasticsearch-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
-    }
-    if let Some(authorization) = &settings.traces_authorization {
-        data.insert("traces-authorization".to_owned(), ByteString(authorization.reveal().clone().into_bytes()));
-    }
-    if let Some(password) = &settings.store_password {
-        data.insert("store-password".to_owned(), ByteString(password.reveal().clone().into_bytes()));
-    }
+    let of = ObjectsOf { name: &name, metadata: &metadata, pod: &pod, ports: *ports, shards: bundle.shards.len() };
+    let objects = parameters.as_ref().map(|parameters| objects(&of, parameters, settings)).unwrap_or_default();
     labels[BUNDLE_LABEL] = "true".into();
     let secret = Secret {
         metadata: ObjectMeta {
-            name: Some(NAME.into()),
-            namespace: Some(namespace.clone()),
+            name: Some(name.clone()),
+            namespace: Some(world.namespace.clone()),
             labels: serde_json::from_value(labels).ok(),
             annotations: serde_json::from_value(annotations).ok(),
             owner_references: serde_json::from_value(owners).ok(),
             ..ObjectMeta::default()
         },
-        data: Some(data),
+        data: Some(data(packed, settings)),
         ..Secret::default()
     };
-    Built { bundle, secret, shards, objects }
+    Built { name, bundle, secret, objects }
+}
+
+/// The metadata of the Secrets that all gateways of a namespace read.
+pub(crate) fn shared_metadata(world: &World) -> ObjectMeta {
+    let mut labels = part::labels(&part::name(&Part::Shared));
+    labels[BUNDLE_LABEL] = "true".into();
+    ObjectMeta {
+        namespace: Some(world.namespace.clone()),
+        labels: serde_json::from_value(labels).ok(),
+        owner_references: Some(part::owners_of_all(world)),
+        ..ObjectMeta::default()
+    }
+}
+
+struct ObjectsOf<'a> {
+    name: &'a str,
+    metadata: &'a Value,
+    pod: &'a Value,
+    ports: ListenerPorts,
+    shards: usize,
+}
+
+fn objects(of: &ObjectsOf<'_>, parameters: &Parameters, settings: &GatewaySettings) -> Vec<Value> {
+    let ObjectsOf { name, metadata, pod, ports, shards } = *of;
+    let selector = selector(name);
+    let mut of_service = metadata.clone();
+    merge(&mut of_service["annotations"], &json!(parameters.service.annotations));
+    let mut of_deployment = metadata.clone();
+    let autoscaler = autoscaler(name, metadata, parameters);
+    if autoscaler.is_some() {
+        of_deployment["annotations"][AUTOSCALED] = "true".into();
+    }
+    let described = DeploymentOf { name, selector: &selector, pod, shards, parameters };
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata,
+            "automountServiceAccountToken": false}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+            "rules": rules(name, shards)}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": metadata["namespace"]}]}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": of_service,
+            "spec": service(&selector, ports, parameters)}),
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector}}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata,
+            "spec": network_policy(settings, &selector)}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": of_deployment,
+            "spec": deployment(settings, &described)}),
+    ];
+    objects.extend(autoscaler);
+    objects
+}
+
+/// Adds the members of an object to another one.
+fn merge(into: &mut Value, more: &Value) {
+    if let (Some(into), Some(more)) = (into.as_object_mut(), more.as_object()) {
+        into.extend(more.clone());
+    }
+}
+
+/// What a pod finds in its Secret.
+fn data(packed: Vec<u8>, settings: &GatewaySettings) -> BTreeMap<String, ByteString> {
+    let mut data = BTreeMap::from([("bundle".to_owned(), ByteString(packed))]);
+    let secrets = [
+        ("elasticsearch-authorization", &settings.elasticsearch_authorization),
+        ("traces-authorization", &settings.traces_authorization),
+        ("store-password", &settings.store_password),
+    ];
+    let given = secrets.into_iter().filter_map(|(name, secret)| Some((name, secret.as_ref()?)));
+    data.extend(given.map(|(name, secret)| (name.to_owned(), ByteString(secret.reveal().clone().into_bytes()))));
+    data
 }
 
 /// The rights of a gateway: its bundle, and the shards that the bundle names.
-fn rules(shards: usize) -> Value {
-    let mut rules = vec![json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [NAME],
+fn rules(name: &str, shards: usize) -> Value {
+    let mut rules = vec![json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name],
             "verbs": ["get", "list", "watch"]})];
     if shards > 0 {
         let names: Vec<String> = (0..shards).map(shard_name).collect();
@@ -136,20 +144,23 @@ fn rules(shards: usize) -> Value {
     rules.into()
 }
 
-/// The volume with the shards, each in a folder of its number: of a pod that starts without an API server.
-fn shards_volume(shards: usize) -> Value {
-    let source = |number: usize| {
-        let items: Vec<_> = SHARD_VERSIONS
-            .iter()
-            .map(|version| json!({"key": version, "path": format!("{number}/{version}")}))
-            .collect();
-        json!({"secret": {"name": shard_name(number), "optional": true, "items": items}})
-    };
-    let sources: Vec<Value> = (0..shards).map(source).collect();
-    json!({"name": "shards", "projected": {"defaultMode": 288, "sources": sources}})
+/// The spec of the Service. Its type is written where it is not the usual one, as it always was.
+fn service(selector: &Value, ports: ListenerPorts, parameters: &Parameters) -> Value {
+    let asked = &parameters.service;
+    let mut spec = json!({"selector": selector, "ports": service_ports(ports)});
+    if asked.kind != idm_compile::ServiceType::ClusterIP {
+        spec["type"] = json!(asked.kind);
+    }
+    if let Some(class) = &asked.load_balancer_class {
+        spec["loadBalancerClass"] = class.clone().into();
+    }
+    if let Some(policy) = asked.external_traffic_policy {
+        spec["externalTrafficPolicy"] = json!(policy);
+    }
+    spec
 }
 
-/// Port 80, or those that the namespace's listeners agree on.
+/// Port 80, or those that the part's listeners agree on.
 fn service_ports(ListenerPorts { http, https }: ListenerPorts) -> Value {
     // Beside an HTTPS listener, plain HTTP is served only where a listener asks for it.
     let http = http.or(https.is_none().then_some(80));
@@ -177,155 +188,30 @@ fn network_policy(settings: &GatewaySettings, selector: &Value) -> Value {
     })
 }
 
-/// The arguments of a gateway pod.
-fn arguments(settings: &GatewaySettings) -> Vec<String> {
-    let mut args = vec![
-        "gateway".to_owned(),
-        format!("--config-secret={NAME}"),
-        "--config-file=/config/bundle".into(),
-        "--audit-dir=/var/lib/idm/audit".into(),
-        format!("--audit-on-full={}", settings.audit_on_full),
-        format!("--audit-successes={}", settings.audit_successes),
-        "--audit-max-mib=400".into(),
-    ];
-    args.extend(settings.limits.arguments());
-    args.extend(settings.telemetry.arguments());
-    if settings.traces_authorization.is_some() {
-        args.push("--traces-authorization-file=/config/traces-authorization".into());
-    }
-    args.extend(settings.elasticsearch.iter().map(|url| format!("--elasticsearch={url}")));
-    if settings.elasticsearch_authorization.is_some() {
-        args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
-    }
-    args.extend(settings.sealing.iter().map(|sealing| match sealing {
-        GatewaySealing::Keys => "--seal-keys=/seal".to_owned(),
-        GatewaySealing::Command(words) => format!("--seal-command={}", words.join(" ")),
-    }));
-    args.extend(settings.store.iter().map(|url| format!("--store={url}")));
-    if settings.store_password.is_some() {
-        args.push("--store-password-file=/config/store-password".into());
-    }
-    args
-}
-
-fn deployment(settings: &GatewaySettings, selector: &Value, pod: &Value, shards: usize) -> Value {
-    let args = arguments(settings);
-    let probe = |path: &str, period: u32, failures: u32| {
-        json!({"httpGet": {"path": path, "port": "admin", "scheme": "HTTP"}, "periodSeconds": period,
-        "timeoutSeconds": 2, "failureThreshold": failures, "successThreshold": 1})
-    };
-    let field = |name: &str, path: &str| {
-        json!({"name": name,
-        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}})
-    };
-    let mut deployment = json!({
-        "replicas": settings.replicas,
-        "selector": {"matchLabels": selector},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "template": {
-            "metadata": pod,
-            "spec": {
-                "serviceAccountName": NAME,
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": 45,
-                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"}},
-                "topologySpreadConstraints": [
-                    {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway",
-                     "labelSelector": {"matchLabels": selector}},
-                    {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
-                     "labelSelector": {"matchLabels": selector}},
-                ],
-                "containers": [{
-                    "name": "gateway",
-                    "image": settings.image,
-                    "imagePullPolicy": settings.pull_policy,
-                    "args": args,
-                    "env": [field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")],
-                    "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"},
-                    {"name": "https", "containerPort": 8443, "protocol": "TCP"},
-                    {"name": "admin", "containerPort": 8081, "protocol": "TCP"}],
-                    "startupProbe": probe("/-/live", 1, 60),
-                    "livenessProbe": probe("/-/live", 10, 3),
-                    "readinessProbe": probe("/-/ready", 1, 2),
-                    "resources": {"requests": {"cpu": settings.cpu_request, "memory": "64Mi"},
-                    "limits": {"memory": settings.memory_limit}},
-                    "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                    "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [
-                        {"name": "config", "mountPath": "/config", "readOnly": true},
-                        {"name": "audit", "mountPath": "/var/lib/idm"},
-                        {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
-                         "readOnly": true},
-                    ],
-                }],
-                "volumes": [
-                    {"name": "config", "secret": {"secretName": NAME, "defaultMode": 288}},
-                    {"name": "audit", "emptyDir": {"sizeLimit": "512Mi"}},
-                    // A token of one hour for the one Secret, instead of one that never ends.
-                    {"name": "token", "projected": {"defaultMode": 288, "sources": [
-                        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
-                        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-                        {"downwardAPI": {"items": [
-                            {"path": "namespace",
-                             "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
-                    ]}},
-                ],
-            },
-        },
-    });
-    if settings.sealing == Some(GatewaySealing::Keys) {
-        let keys = json!({"name": "seal", "secret": {"secretName": GATEWAY_KEYS, "defaultMode": 288}});
-        mount(&mut deployment, "/seal", keys);
-    }
-    if shards > 0 {
-        mount(&mut deployment, "/shards", shards_volume(shards));
-    }
-    deployment
-}
-
-fn mount(deployment: &mut Value, path: &str, volume: Value) {
-    let mounted = json!({"name": volume["name"], "mountPath": path, "readOnly": true});
-    let more = [("volumes", volume), ("containers/0/volumeMounts", mounted)];
-    for (place, value) in more {
-        let list = deployment.pointer_mut(&format!("/template/spec/{place}")).and_then(Value::as_array_mut);
-        list.into_iter().for_each(|list| list.push(value.clone()));
-    }
-}
-
-/// Whether the namespace should have a gateway at all.
-pub(crate) fn wanted(world: &World) -> bool {
-    // Routes without a Gateway of this namespace are served in another one, or nowhere.
-    let is_served = |target: &TargetReference| RouteKind::of_name(&target.kind).is_none();
-    let has_services = |targets: &[TargetReference]| targets.is_empty() || targets.iter().any(is_served);
-    world.policies.iter().any(|policy| has_services(&policy.spec.target_refs))
-        || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy" && has_services(&b.targets))
-        || world.our_gateways().any(|g| g.metadata.deletion_timestamp.is_none())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
     use idm_types::Redacted;
 
-    use super::super::{CallerLimits, Telemetry, seal};
+    use super::super::{CallerLimits, NAME, Telemetry, ToSeal, seal};
     use super::*;
+    use idm_compile::Layout;
 
     #[derive(Parser)]
-    struct Given {
+    pub(crate) struct Given {
         #[command(flatten)]
-        limits: CallerLimits,
+        pub(crate) limits: CallerLimits,
         #[command(flatten)]
-        telemetry: Telemetry,
+        pub(crate) telemetry: Telemetry,
     }
 
-    fn settings(limits: CallerLimits, telemetry: Telemetry) -> GatewaySettings {
+    pub(crate) fn settings(limits: CallerLimits, telemetry: Telemetry) -> GatewaySettings {
         GatewaySettings {
             operator_namespace: "idm-system".into(),
             metrics_namespaces: vec!["monitoring".into()],
             image: "idm".into(),
             pull_policy: "Always".into(),
+            layout: Layout::Own,
             replicas: 1,
             cpu_request: "100m".into(),
             memory_limit: "256Mi".into(),
@@ -342,9 +228,82 @@ mod tests {
         }
     }
 
+    fn shared() -> idm_compile::Settings {
+        idm_compile::Settings { layout: Layout::Shared, ..Default::default() }
+    }
+
+    fn gateway(infrastructure: Value) -> gateway_api::apis::standard::gateways::Gateway {
+        serde_json::from_value(json!({
+            "metadata": {"name": "a", "uid": "uid-a"},
+            "spec": {"gatewayClassName": "idm", "listeners": [], "infrastructure": infrastructure},
+        }))
+        .unwrap()
+    }
+
+    /// The first gateway of a world.
+    fn one(world: &World, settings: &GatewaySettings) -> Built {
+        let compiled = idm_compile::compile(world, None);
+        let part = &compiled.parts[0];
+        let to_seal = [ToSeal { plan: &part.plan, secrets: &part.secrets, current: None }];
+        let mut sealed = seal(&to_seal, &compiled.credentials, true, &mut Default::default()).unwrap();
+        build(world, part, sealed.remove(0), settings)
+    }
+
+    #[test]
+    fn a_gateway_of_its_own_is_as_its_parameters_say() {
+        let own = idm_compile::Settings { layout: Layout::Own, ..Default::default() };
+        let mut world = World::new("shop", own);
+        let reference = json!({"group": "", "kind": "ConfigMap", "name": "big"});
+        world.gateways = vec![gateway(json!({"parametersRef": reference, "annotations": {"x": "y"}}))];
+        let settings = settings(CallerLimits::default(), Telemetry::default());
+        assert!(one(&world, &settings).objects.is_empty(), "without its ConfigMap nothing is made or changed");
+        let data = json!({
+            "autoscaling": "{min: 2, max: 9, targetCPU: 70}",
+            "resources": "{requests: {cpu: 1}, limits: {memory: 1Gi, cpu: 2}}",
+            "service": "{type: LoadBalancer, annotations: {lb.example/kind: nlb}, externalTrafficPolicy: Local}",
+            "nodeSelector": "{pool: edge}", "priorityClassName": "high", "topologySpread": "DoNotSchedule",
+            "tolerations": "[{key: edge, operator: Exists}]",
+        });
+        world.config_maps.insert("big".into(), serde_json::from_value(data).unwrap());
+        let built = one(&world, &settings);
+        let of = |kind: &str| built.objects.iter().find(|object| object["kind"] == kind).unwrap();
+        for object in &built.objects {
+            assert_eq!(object["metadata"]["name"], "idm-gateway-a");
+            let owners = json!([{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "a",
+                "uid": "uid-a"}]);
+            assert_eq!(object["metadata"]["ownerReferences"], owners);
+        }
+        let rights = of("Role")["rules"].clone();
+        assert_eq!(
+            rights,
+            json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["idm-gateway-a"],
+            "verbs": ["get", "list", "watch"]}])
+        );
+        let service = of("Service");
+        assert_eq!(service["metadata"]["annotations"], json!({"x": "y", "lb.example/kind": "nlb"}));
+        assert_eq!(
+            (&service["spec"]["type"], &service["spec"]["externalTrafficPolicy"]),
+            (&json!("LoadBalancer"), &json!("Local"))
+        );
+        let (deployment, scaler) = (of("Deployment"), of("HorizontalPodAutoscaler"));
+        assert_eq!(deployment["spec"].get("replicas"), None, "the number is the autoscaler's");
+        assert_eq!((&scaler["spec"]["minReplicas"], &scaler["spec"]["maxReplicas"]), (&json!(2), &json!(9)));
+        assert_eq!(scaler["spec"]["scaleTargetRef"]["name"], "idm-gateway-a");
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(
+            pod["containers"][0]["resources"],
+            json!({"requests": {"cpu": "1", "memory": "64Mi"},
+            "limits": {"memory": "1Gi", "cpu": "2"}})
+        );
+        assert_eq!((&pod["nodeSelector"], &pod["priorityClassName"]), (&json!({"pool": "edge"}), &json!("high")));
+        assert_eq!(pod["tolerations"], json!([{"key": "edge", "operator": "Exists"}]));
+        assert_eq!(pod["topologySpreadConstraints"][1]["whenUnsatisfiable"], "DoNotSchedule");
+        assert_eq!(pod["serviceAccountName"], "idm-gateway-a");
+    }
+
     #[test]
     fn the_control_port_is_open_to_the_operator_and_to_those_who_read_metrics() {
-        let policy = network_policy(&settings(CallerLimits::default(), Telemetry::default()), &labels());
+        let policy = network_policy(&settings(CallerLimits::default(), Telemetry::default()), &selector(NAME));
         let of = |rule: &Value| {
             let from = rule["from"].as_array().into_iter().flatten();
             let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
@@ -356,22 +315,6 @@ mod tests {
         assert_eq!(rules.len(), 2);
     }
 
-    fn arguments(given: &[&str]) -> Vec<String> {
-        let Given { limits, telemetry } = Given::try_parse_from([&["operator"], given].concat()).unwrap();
-        let deployment = deployment(&settings(limits, telemetry), &labels(), &json!({"labels": labels()}), 0);
-        serde_json::from_value(deployment["template"]["spec"]["containers"][0]["args"].clone()).unwrap()
-    }
-
-    const USUAL: [&str; 7] = [
-        "gateway",
-        "--config-secret=idm-gateway",
-        "--config-file=/config/bundle",
-        "--audit-dir=/var/lib/idm/audit",
-        "--audit-on-full=refuse",
-        "--audit-successes=within-moments",
-        "--audit-max-mib=400",
-    ];
-
     #[test]
     fn labels_and_annotations_of_gateways_reach_the_objects_and_none_of_ours_is_replaced() {
         let gateway = |name: &str, created: &str, infrastructure: Value| {
@@ -381,7 +324,7 @@ mod tests {
             }))
             .unwrap()
         };
-        let mut world = World::new("shop", idm_compile::Settings::default());
+        let mut world = World::new("shop", shared());
         world.gateways = vec![
             gateway("b", "2026-01-02T00:00:00Z", json!({"labels": {"team": "b", "tier": "web"}})),
             gateway(
@@ -390,11 +333,8 @@ mod tests {
                 json!({"labels": {"team": "a", "app.kubernetes.io/name": "x"}, "annotations": {"key1": "value1"}}),
             ),
         ];
-        let compiled = idm_compile::compile(&world, None);
-        let built = |world: &World| {
-            let sealed = seal(&compiled, None, true, &mut Default::default()).unwrap();
-            build(world, compiled.ports, sealed, &settings(CallerLimits::default(), Telemetry::default())).objects
-        };
+        let settings = settings(CallerLimits::default(), Telemetry::default());
+        let built = |world: &World| one(world, &settings).objects;
         for object in built(&world) {
             let pod = object.pointer("/spec/template/metadata");
             for metadata in pod.into_iter().chain([&object["metadata"]]) {
@@ -413,10 +353,15 @@ mod tests {
 
     #[test]
     fn a_gateway_may_read_its_own_shards_and_has_them_mounted() {
+        let none = json!({});
         let deployment = |shards| {
             let settings = settings(CallerLimits::default(), Telemetry::default());
-            deployment(&settings, &json!({}), &json!({}), shards)
+            let parameters = Parameters::default();
+            let name = "idm-gateway-a";
+            let of = DeploymentOf { name, selector: &none, pod: &none, shards, parameters: &parameters };
+            deployment(&settings, &of)
         };
+        let rules = |shards| rules("idm-gateway-a", shards);
         let texts = |value: &Value| value.to_string();
         assert!(!texts(&rules(0)).contains("shard") && !texts(&deployment(0)).contains("shards"));
         assert_eq!(rules(64)[1]["resourceNames"].as_array().map(Vec::len), Some(64));
@@ -431,93 +376,15 @@ mod tests {
 
     #[test]
     fn the_authorization_of_the_collector_is_in_the_secret_that_gateways_mount_and_nowhere_else() {
-        let world = World::new("shop", idm_compile::Settings::default());
-        let compiled = idm_compile::compile(&world, None);
+        let mut world = World::new("shop", shared());
+        world.gateways = vec![gateway(json!({}))];
         let mut settings = settings(CallerLimits::default(), Telemetry::default());
         settings.traces_authorization = Some(Redacted::new("Bearer canary".to_owned()));
-        let built =
-            build(&world, compiled.ports, seal(&compiled, None, true, &mut Default::default()).unwrap(), &settings);
+        let built = one(&world, &settings);
         let data = built.secret.data.unwrap();
         assert_eq!(data["traces-authorization"].0, b"Bearer canary");
         let objects = serde_json::to_string(&built.objects).unwrap();
         assert!(objects.contains("--traces-authorization-file=/config/traces-authorization"), "{objects}");
         assert!(!objects.contains("canary"), "{objects}");
-    }
-
-    #[test]
-    fn gateways_get_the_keys_of_their_namespace_or_the_command_and_nothing_where_nothing_is_sealed() {
-        let deployed = |sealing| {
-            let settings = GatewaySettings { sealing, ..settings(CallerLimits::default(), Telemetry::default()) };
-            deployment(&settings, &json!({}), &json!({}), 64)["template"]["spec"].clone()
-        };
-        let args = |deployed: &Value| deployed["containers"][0]["args"].to_string();
-        let clear = deployed(None);
-        assert!(!clear.to_string().contains("seal"), "{clear}");
-        let keys = deployed(Some(GatewaySealing::Keys));
-        assert!(args(&keys).contains("\"--seal-keys=/seal\""), "{keys}");
-        let volumes = keys["volumes"].as_array().unwrap();
-        let volume = volumes.iter().find(|volume| volume["name"] == "seal").unwrap();
-        assert_eq!(volume["secret"]["secretName"], GATEWAY_KEYS);
-        let mounts = keys["containers"][0]["volumeMounts"].as_array().unwrap();
-        assert!(mounts.iter().any(|mount| mount["name"] == "seal" && mount["mountPath"] == "/seal"), "{mounts:?}");
-        let command = deployed(Some(GatewaySealing::Command(vec!["/kms".into(), "--region=x".into()])));
-        assert!(args(&command).contains("\"--seal-command=/kms --region=x\""), "{command}");
-        assert_eq!(command["volumes"], clear["volumes"]);
-    }
-
-    #[test]
-    fn limits_that_are_not_given_are_left_to_the_gateway() {
-        assert_eq!(arguments(&[]), USUAL);
-    }
-
-    #[test]
-    fn every_limit_reaches_the_gateway_pods() {
-        let limits = [
-            "max-connections=4000",
-            "max-connections-per-address=4000",
-            "max-requests=1500",
-            "max-requests-per-address=1500",
-            "head-timeout-ms=5000",
-            "idle-timeout-ms=350000",
-            "write-timeout-ms=60000",
-            "bodies-max-mib=128",
-            "body-deadline-seconds=120",
-            "body-pause-seconds=10",
-            "body-least-kib=4",
-            "trusted-proxies=10.0.0.0/8,fd00::/8",
-            "proxy-protocol",
-            "metrics-consumers=0",
-            "access-log=json",
-            "traces=http://collector:4318",
-            "traces-ratio=0.5",
-            "traces-callers=trusted",
-            "traces-callers-per-second=0",
-            "egress-proxy=http://proxy.corp:3128",
-            "no-proxy=.corp,10.0.0.0/8",
-        ];
-        let given = limits.map(|limit| format!("--gateway-{limit}"));
-        let expected: Vec<String> =
-            USUAL.map(str::to_owned).into_iter().chain(limits.map(|limit| format!("--{limit}"))).collect();
-        assert_eq!(arguments(&given.each_ref().map(String::as_str)), expected);
-    }
-
-    #[test]
-    fn a_limit_that_no_gateway_would_take_stops_the_operator() {
-        for given in [
-            "max-requests=0",
-            "head-timeout-ms=99",
-            "body-pause-seconds=3601",
-            "bodies-max-mib=1048577",
-            "trusted-proxies=10.0.0.1/8",
-            "proxy-protocol",
-            "metrics-consumers=10001",
-            "access-log=yes",
-            "traces-ratio=1.5",
-            "traces-callers=all",
-            "egress-proxy=http://me:secret@proxy.corp:3128",
-            "egress-proxy=proxy.corp:3128",
-        ] {
-            assert!(Given::try_parse_from(["operator", &format!("--gateway-{given}")]).is_err(), "{given}");
-        }
     }
 }

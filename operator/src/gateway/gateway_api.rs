@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::status::{conditions, patch_status};
-use super::{NAME, Observed};
+use super::{Observed, Running, part};
 use crate::Context;
 use crate::objects::Kind;
 use crate::world;
@@ -23,9 +23,12 @@ pub(super) async fn publish(
     context: &Context,
     world: &World,
     compiled: &Compiled,
-    observed: &Observed,
+    running: &[Running],
 ) -> Result<(), kube::Error> {
+    let none = Observed::default();
     for gateway in world.our_gateways() {
+        let part = world.part_of(gateway);
+        let observed = running.iter().find(|of| of.part == part).map_or(&none, |of| &of.observed);
         write_gateway(context, world, compiled, gateway, observed).await?;
     }
     let (mut elsewhere, mut findings) = (Vec::new(), Vec::new());
@@ -81,11 +84,11 @@ async fn write_gateway(
     let findings: Vec<&Finding> = compiled.report.about(&id).collect();
     let refused =
         findings.iter().find(|finding| matches!(finding.cause, Cause::InvalidParameters | Cause::UnsupportedAddress));
-    let addresses = addresses(world);
+    let addresses = addresses(world, &part::name(&world.part_of(gateway)));
     let serving = if observed.is_programmed() {
         ("Programmed", "True", "Programmed", format!("{}/{} gateways", observed.current, observed.wanted))
     } else {
-        ("Programmed", "False", "Pending", "no gateway pod enforces the configuration yet".to_owned())
+        ("Programmed", "False", "Pending", pending(observed))
     };
     let old_listeners = object.data.pointer("/status/listeners").and_then(Value::as_array);
     let mut usable = 0;
@@ -129,6 +132,12 @@ async fn write_gateway(
     let old = object.data.get("status").cloned().unwrap_or_default();
     let same = ["addresses", "listeners", "conditions"].iter().all(|field| old.get(field) == status.get(field));
     if same { Ok(()) } else { patch_status(context, Kind::Gateway, &object, &status).await }
+}
+
+fn pending(observed: &Observed) -> String {
+    let why = observed.laggards.join("; ");
+    let colon = if why.is_empty() { "" } else { ": " };
+    format!("no gateway pod enforces the configuration yet{colon}{why}")
 }
 
 /// The condition of a Gateway that asks for an address which its Service does not have. An entry without a value asks
@@ -190,10 +199,10 @@ fn attached(compiled: &Compiled, gateway: &str, listener: &GatewayListeners) -> 
     routes.collect::<std::collections::BTreeSet<_>>().len()
 }
 
-/// The addresses of the gateway: the balancer's addresses where its Service has one, else the Service's own, and its
-/// name in the cluster.
-fn addresses(world: &World) -> Value {
-    let service = world.services.iter().find(|service| service.name_any() == NAME);
+/// The addresses of the gateway of this name: the balancer's addresses where its Service has one, else the Service's
+/// own, and its name in the cluster.
+fn addresses(world: &World, name: &str) -> Value {
+    let service = world.services.iter().find(|service| service.name_any() == name);
     let ingress = service.and_then(|service| service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref());
     let mut addresses: Vec<Value> = Vec::new();
     for of_balancer in ingress.into_iter().flatten() {
@@ -203,7 +212,7 @@ fn addresses(world: &World) -> Value {
     let own = service.and_then(|service| service.spec.as_ref()?.cluster_ip.as_ref());
     let own = own.filter(|ip| addresses.is_empty() && ip.parse::<std::net::IpAddr>().is_ok());
     addresses.extend(own.map(|ip| json!({"type": "IPAddress", "value": ip})));
-    let name = format!("{NAME}.{}.svc.cluster.local", world.namespace);
+    let name = format!("{name}.{}.svc.cluster.local", world.namespace);
     addresses.push(json!({"type": "Hostname", "value": name}));
     addresses.into()
 }

@@ -1,35 +1,39 @@
-//! The gateway of one namespace: its objects, how they are written, and its observed state.
+//! The gateways of one namespace: their objects, how they are written, and their observed state.
 
 mod apply;
 mod ask;
 mod backend_tls;
 mod build;
+mod deployment;
 mod gateway_api;
 mod limits;
 mod observe;
+mod part;
+mod scale;
 mod seal;
 mod shards;
 mod status;
 mod telemetry;
 
-use idm_compile::Meta;
+use idm_compile::{Layout, Meta};
 use idm_types::Redacted;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-pub(crate) use apply::{Cluster, apply, current_bundle, remove};
+pub(crate) use apply::{Cluster, Write, apply, current_bundle, remove, write_keys};
 pub(crate) use ask::{ask, control_token};
-pub(crate) use build::{BUNDLE_LABEL, Built, build, wanted};
+pub(crate) use build::{BUNDLE_LABEL, Built, build, shared_metadata};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
-pub(crate) use observe::{Observed, observe, reads_shards};
-pub(crate) use seal::seal;
-pub(crate) use shards::Stored;
+pub(crate) use observe::{Observed, Running, observe, pods, reads_shards};
+pub(crate) use part::{is_name, is_of, name};
+pub(crate) use seal::{Sealed, ToSeal, seal};
+pub(crate) use shards::{Stored, empty as empty_shards, write as write_shards};
 pub(crate) use status::publish;
 pub use telemetry::Telemetry;
 
 use crate::sealing::GatewaySealing;
 
-/// The name of every object of a namespace's gateway.
+/// The name of every object of a namespace's own gateway. Those of its Gateways begin with it.
 pub(crate) const NAME: &str = "idm-gateway";
 
 /// The settings of gateways, from the operator's options.
@@ -43,6 +47,8 @@ pub struct GatewaySettings {
     pub image: String,
     /// Its pull policy.
     pub pull_policy: String,
+    /// The gateways that serve a namespace.
+    pub layout: Layout,
     /// The number of pods.
     pub replicas: i32,
     /// CPU request.

@@ -1,16 +1,20 @@
 //! The configuration that each pod enforces: the pods themselves are asked.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use futures::future::join_all;
-use idm_plan::{Bundle, Credentials, WITH_SHARDS, needs_shards};
+use idm_compile::Part;
+use idm_plan::{Bundle, Credentials, ObjectKey, WITH_SHARDS, needs_shards};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::ask;
+use super::{ask, is_of};
 use crate::Context;
 use crate::objects::Kind;
 
-/// The observed state of a namespace's gateway pods.
+/// The observed state of the pods of one gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// Pods that receive traffic.
@@ -44,13 +48,37 @@ impl Observed {
     }
 }
 
-/// Asks every ready pod for the digest it enforces. The policies are the same since a generation.
-pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, since: u64) -> Observed {
-    let pods = context.store.list(Kind::Pod, namespace);
+/// The gateway of one part of a namespace, and what it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// The part.
+    pub(crate) part: Part,
+    /// The generation since when its policies are as they are.
+    pub(crate) generation: u64,
+    /// Its pods, as far as policies go.
+    pub(crate) observed: Observed,
+    /// The policies in its plan.
+    pub(crate) policies: BTreeSet<ObjectKey>,
+}
+
+/// The pods of the gateway of this name.
+pub(crate) fn pods(context: &Context, namespace: &str, name: &str) -> Vec<Arc<DynamicObject>> {
+    let mut pods = context.store.list(Kind::Pod, namespace);
+    pods.retain(|pod| is_of(pod, name));
+    pods
+}
+
+/// Asks every ready pod among these for the digest it enforces. The policies are the same since a generation.
+pub(crate) async fn observe(
+    context: &Context,
+    pods: &[Arc<DynamicObject>],
+    wanted: usize,
+    digest: &str,
+    since: u64,
+) -> Observed {
     let ready: Vec<_> = pods.iter().filter(|pod| is_ready(pod)).collect();
     let answers = join_all(ready.iter().map(|pod| ask::<Value>(context, pod, "/-/bundle", None))).await;
-    let mut observed =
-        Observed { ready: ready.len(), wanted: context.settings.replicas as usize, ..Observed::default() };
+    let mut observed = Observed { ready: ready.len(), wanted, ..Observed::default() };
     for (pod, answer) in ready.iter().zip(answers) {
         let reads = |answer: &Value| answer["reads"].as_u64().is_some_and(|format| format >= u64::from(WITH_SHARDS));
         // A pod that does not answer may be an older one.
@@ -83,14 +111,16 @@ pub(crate) async fn observe(context: &Context, namespace: &str, digest: &str, si
 
 /// Whether every ready gateway reads shards of Credentials. They are asked before a namespace has shards for the first
 /// time: older ones would keep what they have, and with it every key that is revoked from then on.
-pub(crate) async fn reads_shards(
+pub(crate) async fn reads_shards<'b>(
     context: &Context,
     namespace: &str,
-    current: Option<&Bundle>,
+    current: impl Iterator<Item = &'b Bundle>,
     credentials: &Credentials,
 ) -> bool {
-    let is_first = current.is_some_and(|current| current.shards.is_empty()) && needs_shards(credentials);
-    !is_first || observe(context, namespace, "", u64::MAX).await.before_shards == 0
+    let mut current = current.peekable();
+    let is_first = current.peek().is_some() && current.all(|of| of.shards.is_empty()) && needs_shards(credentials);
+    let pods = context.store.list(Kind::Pod, namespace);
+    !is_first || observe(context, &pods, 0, "", u64::MAX).await.before_shards == 0
 }
 
 fn is_ready(pod: &DynamicObject) -> bool {

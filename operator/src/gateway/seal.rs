@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use idm_compile::{Cause, Compiled, Condition, ObjectId, Report};
+use idm_compile::{Cause, Condition, ObjectId, Report};
 use idm_plan::{
     Bundle, BundleError, Credentials, Divided, Made, ObjectKey, PackedShard, Plan, Secrets, divide, divide_again,
     needs_shards, shard_secret,
@@ -19,7 +19,7 @@ pub(crate) fn shard_name(number: usize) -> String {
     shard_secret(NAME, number)
 }
 
-/// A bundle as its Secrets hold it.
+/// A bundle as its Secrets hold it; the shards are those of all gateways of the namespace.
 pub(crate) struct Sealed {
     pub(crate) bundle: Bundle,
     pub(crate) packed: Vec<u8>,
@@ -30,57 +30,62 @@ pub(crate) struct Sealed {
     pub(crate) too_large: Vec<ObjectKey>,
 }
 
-/// Seals what was compiled. `current` is in force; `reads_shards` says that every ready gateway reads them.
+/// The configuration of one gateway before it is sealed.
+pub(crate) struct ToSeal<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) secrets: &'a Secrets,
+    /// The bundle in force.
+    pub(crate) current: Option<&'a Bundle>,
+}
+
+/// Seals the configurations of a namespace's gateways, which have all Credentials, in the same shards where they are
+/// divided. `reads_shards` says that every ready gateway reads them.
 pub(crate) fn seal(
-    compiled: &Compiled,
-    current: Option<Bundle>,
+    parts: &[ToSeal<'_>],
+    credentials: &Credentials,
     reads_shards: bool,
     made: &mut Made,
-) -> Result<Sealed, BundleError> {
-    let Compiled { plan, secrets, credentials, report: _, routes: _, ports: _, coverage: _ } = compiled;
-    let divided = in_shards(credentials, current.as_ref()) && reads_shards;
-    let mut attempt = |divided| try_to_seal(plan, secrets, credentials, current.as_ref(), divided, made);
-    let sealed = match attempt(divided) {
-        // Older gateways cannot be helped: their configuration would not have room.
-        Err(BundleError::TooLarge(_)) if !divided => attempt(true),
-        sealed => sealed,
+) -> Result<Vec<Sealed>, BundleError> {
+    let count = parts.iter().filter_map(|part| part.current).map(|current| current.shards.len()).max().unwrap_or(0);
+    // A namespace that had shards keeps them.
+    let divided = (count > 0 || needs_shards(credentials)) && reads_shards;
+    let first = match divided {
+        true => divide_again(credentials, count, made)?,
+        false => Divided { common: credentials.clone(), ..Divided::default() },
     };
-    match sealed {
-        Ok(sealed) => Ok(sealed),
+    let mut sealed: Vec<_> = parts.iter().map(|part| try_to_seal(part, &first)).collect();
+    let too_large = |outcome: &Result<Sealed, BundleError>| matches!(outcome, Err(BundleError::TooLarge(_)));
+    if !divided && sealed.iter().any(too_large) {
+        // Older gateways cannot be helped: their configuration would not have room.
+        let second = divide_again(credentials, count, made)?;
+        let again: Vec<_> = parts.iter().map(|part| try_to_seal(part, &second)).collect();
+        if sealed.iter().zip(&again).any(|(before, after)| too_large(before) && !too_large(after)) {
+            sealed = again;
+        }
+    }
+    let all = parts.iter().zip(sealed).map(|(part, sealed)| match sealed {
         Err(BundleError::TooLarge(size)) => {
             let why = BundleError::TooLarge(size).to_string();
             // Without one in force there is nothing to keep: the empty plan refuses every request.
-            let before = current.clone().unwrap_or_else(|| {
-                let plan = Plan { namespace: plan.namespace.clone(), ..Plan::default() };
+            let before = part.current.cloned().unwrap_or_else(|| {
+                let plan = Plan { namespace: part.plan.namespace.clone(), ..Plan::default() };
                 Bundle::seal(plan, Secrets::default(), Credentials::default(), 0)
             });
-            let kept = with_plan_of(before, credentials, current.as_ref(), divided)?;
+            let kept = with_plan_of(before, credentials, part.current, divided, count)?;
             Ok(Sealed { kept: Some(why), ..kept })
         }
-        Err(error) => Err(error),
-    }
+        sealed => sealed,
+    });
+    all.collect()
 }
 
-/// Whether a namespace has shards: one that had them keeps them.
-fn in_shards(credentials: &Credentials, current: Option<&Bundle>) -> bool {
-    current.is_some_and(|current| !current.shards.is_empty()) || needs_shards(credentials)
-}
-
-fn try_to_seal(
-    plan: &Plan,
-    secrets: &Secrets,
-    credentials: &Credentials,
-    current: Option<&Bundle>,
-    divided: bool,
-    made: &mut Made,
-) -> Result<Sealed, BundleError> {
-    let Divided { common, shards, too_large } = match divided {
-        true => divide_again(credentials, current.map_or(0, |current| current.shards.len()), made)?,
-        false => Divided { common: credentials.clone(), ..Divided::default() },
-    };
+fn try_to_seal(part: &ToSeal<'_>, divided: &Divided) -> Result<Sealed, BundleError> {
+    let ToSeal { plan, secrets, current } = part;
+    let Divided { common, shards, too_large } = divided;
     let lines = shards.iter().map(|shard| shard.line.clone()).collect();
-    let bundle = Bundle::with_index(plan.clone(), secrets.clone(), common, lines, 0);
-    let bundle = numbered(bundle, current);
+    let bundle = Bundle::with_index((*plan).clone(), (*secrets).clone(), common.clone(), lines, 0);
+    let bundle = numbered(bundle, *current);
+    let (shards, too_large) = (shards.clone(), too_large.clone());
     Ok(Sealed { packed: bundle.pack()?, bundle, shards, kept: None, too_large })
 }
 
@@ -90,8 +95,9 @@ fn with_plan_of(
     credentials: &Credentials,
     current: Option<&Bundle>,
     divided: bool,
+    count: usize,
 ) -> Result<Sealed, BundleError> {
-    let in_shards = || divide(credentials, before.shards.len());
+    let in_shards = || divide(credentials, count);
     let old = Credentials { usage_plans: before.credentials.usage_plans.clone(), ..Credentials::default() };
     let whole = || Divided { common: credentials.clone(), ..Divided::default() };
     let all =
@@ -131,6 +137,9 @@ impl Sealed {
         for key in &self.too_large {
             let id = ObjectId::new("Credential", &key.namespace, &key.name);
             let message = "it is too large for a Secret, so its caller is refused: give it fewer attributes and limits";
+            if report.about(&id).any(|finding| finding.message == message) {
+                continue;
+            }
             report.push(&id, "spec", Condition::Accepted, Cause::Invalid, message);
         }
     }

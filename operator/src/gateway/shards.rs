@@ -1,18 +1,19 @@
 //! The Secrets with the shards of a namespace's Credentials: a change of one Credential is one read and one write.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
+use idm_compile::World;
 use idm_plan::{PackedShard, SHARD_VERSIONS};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client};
 
+use super::Cluster;
 use super::seal::shard_name;
-use super::{Built, Cluster};
 use crate::MANAGER;
 
 /// Shards that are written at the same time.
@@ -21,7 +22,8 @@ const AT_ONCE: usize = 8;
 /// Objects that nobody is known to have changed are written again after this time.
 const APPLIED_AGAIN: Duration = Duration::from_secs(300);
 
-/// The shards that are known to be stored, by namespace. After a start nothing is known: each shard is looked at once.
+/// The shards that are known to be stored, by namespace, and the objects of gateways, by place. After a start nothing is
+/// known: each of them is looked at once.
 #[derive(Default)]
 pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
 
@@ -44,46 +46,46 @@ impl Stored {
         all.entry(namespace.to_owned()).or_default().shards.insert(number, shard);
     }
 
-    /// Whether these objects were written a short while ago.
-    pub(super) fn has_applied(&self, namespace: &str, digest: &[u8]) -> bool {
+    /// Whether these objects of a place, which is a gateway or its bundle, were written a short while ago.
+    pub(super) fn has_applied(&self, place: &str, digest: &[u8]) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = all.get(namespace).and_then(|of| of.applied.as_ref());
+        let applied = all.get(place).and_then(|of| of.applied.as_ref());
         applied.is_some_and(|(known, at)| known == digest && at.elapsed() < APPLIED_AGAIN)
     }
 
     /// Notes that they were.
-    pub(super) fn applied(&self, namespace: &str, digest: Vec<u8>) {
+    pub(super) fn applied(&self, place: &str, digest: Vec<u8>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(namespace.to_owned()).or_default().applied = Some((digest, Instant::now()));
+        all.entry(place.to_owned()).or_default().applied = Some((digest, Instant::now()));
     }
 
-    /// Forgets what is stored in a namespace, because something of it was changed or is missed.
+    /// Forgets which shards of a namespace are stored, because one of them is missed.
     pub(crate) fn forget(&self, namespace: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
     /// Forgets that a gateway's objects were written, because one of them was changed.
-    pub(crate) fn forget_applied(&self, namespace: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(namespace.to_owned()).or_default().applied = None;
+    pub(crate) fn forget_applied(&self, namespace: &str, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{namespace}/{name}"));
     }
 }
 
-/// Writes the shards that are not stored yet. Call this before the index that names them is written: a gateway finds
-/// what its index names.
-pub(super) async fn write(cluster: Cluster<'_>, namespace: &str, built: &Built) -> anyhow::Result<()> {
+/// Writes the shards of a namespace that are not stored yet. Call this before the indexes that name them are written: a
+/// gateway finds what its index names.
+pub(crate) async fn write(cluster: Cluster<'_>, world: &World, shards: &[Arc<PackedShard>]) -> anyhow::Result<()> {
     let Cluster { client, stored, .. } = cluster;
+    let (namespace, metadata) = (&world.namespace, super::shared_metadata(world));
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     // Kubernetes deletes what has no owner left, so they are written again when the owners are others.
-    let owners = serde_json::to_string(&built.secret.metadata.owner_references).unwrap_or_default();
+    let owners = serde_json::to_string(&metadata.owner_references).unwrap_or_default();
     let state = |shard: &PackedShard| format!("{} {owners}", shard.line.digest);
-    let new = built.shards.iter().enumerate();
+    let new = shards.iter().enumerate();
     let new = new.filter(|(number, shard)| !stored.has(namespace, *number, &state(shard)));
     let new = futures::stream::iter(new.map(Ok::<_, anyhow::Error>));
     new.try_for_each_concurrent(AT_ONCE, |(number, shard)| {
-        let (api, state) = (&api, state(shard));
+        let (api, metadata, state) = (&api, &metadata, state(shard));
         async move {
-            write_one(cluster, api, built, number, shard).await?;
+            write_one(cluster, api, metadata.clone(), number, shard).await?;
             stored.keep(namespace, number, state);
             Ok(())
         }
@@ -94,7 +96,7 @@ pub(super) async fn write(cluster: Cluster<'_>, namespace: &str, built: &Built) 
 async fn write_one(
     cluster: Cluster<'_>,
     api: &Api<Secret>,
-    built: &Built,
+    mut metadata: ObjectMeta,
     number: usize,
     shard: &PackedShard,
 ) -> anyhow::Result<()> {
@@ -105,20 +107,13 @@ async fn write_one(
     let known = before.as_ref().and_then(|before| before.data.as_ref()?.get(current));
     let bytes = match cluster.sealing {
         Some(sealing) => {
-            let namespace = built.secret.namespace().unwrap_or_default();
-            sealing.seal(&namespace, &name, current, &shard.bytes, known).await?
+            let namespace = metadata.namespace.as_deref().unwrap_or_default();
+            sealing.seal(namespace, &name, current, &shard.bytes, known).await?
         }
         None => ByteString(shard.bytes.clone()),
     };
     let mut data = BTreeMap::from([(current.to_owned(), bytes.clone())]);
-    let of_bundle = &built.secret.metadata;
-    let mut metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: of_bundle.namespace.clone(),
-        labels: of_bundle.labels.clone(),
-        owner_references: of_bundle.owner_references.clone(),
-        ..ObjectMeta::default()
-    };
+    metadata.name = Some(name.clone());
     let Some(before) = before else {
         api.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await?;
         return Ok(());
@@ -141,14 +136,11 @@ async fn write_one(
     Ok(())
 }
 
-/// Empties the shards of a gateway that is removed. Kubernetes deletes them with their owners: the operator may not
-/// delete Secrets.
-pub(super) async fn empty(cluster: Cluster<'_>, namespace: &str) -> anyhow::Result<()> {
-    let api: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
-    let current = super::current_bundle(cluster, namespace).await?;
-    let Some(bundle) = current else { return Ok(()) };
+/// Empties this number of shards of a namespace without a gateway. Kubernetes deletes them with their owners.
+pub(crate) async fn empty(client: &Client, namespace: &str, shards: usize) -> Result<(), kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    let emptied = futures::stream::iter(0..bundle.shards.len()).map(|number| {
+    let emptied = futures::stream::iter(0..shards).map(|number| {
         let api = &api;
         let params = &params;
         async move {
@@ -161,5 +153,5 @@ pub(super) async fn empty(cluster: Cluster<'_>, namespace: &str) -> anyhow::Resu
             api.replace(&name, params, &secret).await.map(drop)
         }
     });
-    Ok(emptied.buffer_unordered(AT_ONCE).try_collect::<()>().await?)
+    emptied.buffer_unordered(AT_ONCE).try_collect::<()>().await
 }

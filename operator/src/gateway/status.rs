@@ -15,7 +15,7 @@ use kube::core::DynamicObject;
 use kube::runtime::events::{Event, EventType};
 use serde_json::{Value, json};
 
-use super::Observed;
+use super::{Observed, Running};
 use crate::objects::Kind;
 use crate::{Context, MANAGER, directories, key_status, watch};
 
@@ -39,15 +39,11 @@ pub(crate) async fn publish(
     context: &Context,
     world: &World,
     compiled: &Compiled,
-    generation: u64,
-    observed: &Observed,
+    running: &[Running],
 ) -> Result<bool, kube::Error> {
     let elsewhere = context.served.of(&world.namespace);
-    let mut gateways: Vec<(u64, &Observed)> = elsewhere.iter().map(|of| (of.generation, &of.observed)).collect();
     // A namespace need not have a gateway of its own.
-    if generation > 0 || gateways.is_empty() {
-        gateways.insert(0, (generation, observed));
-    }
+    let gateways: Vec<&Running> = running.iter().chain(elsewhere.iter().flat_map(|of| &of.gateways)).collect();
     let mut about: HashMap<&ObjectId, Vec<&Finding>> = HashMap::new();
     let elsewhere_found = elsewhere.iter().flat_map(|of| &of.findings);
     for finding in compiled.report.findings().iter().chain(elsewhere_found) {
@@ -75,13 +71,14 @@ pub(crate) async fn publish(
             let object = watch::unpacked(&object);
             let is_directory = directories::is_one(kind, &object);
             let gives = kind == Kind::RoleBinding && object.data.pointer("/spec/role").is_none();
-            let mut verdicts = judge(kind, is_directory, findings, &gateways);
+            let concerned = concerned(&gateways, &ObjectKey::new(&world.namespace, &id.name));
+            let mut verdicts = judge(kind, is_directory, findings, &concerned);
             if gives {
                 granted(findings, &mut verdicts);
             }
             let mut extra = json!({});
             if kind == Kind::Credential {
-                let pods = gateways.iter().map(|(_, observed)| observed.ready).sum();
+                let pods = gateways.iter().map(|of| of.observed.ready).sum();
                 let (name, now) = (object.name_any(), Timestamp::now());
                 extra = key_status::members(world, compiled, &context.key_uses, pods, &name, now);
             }
@@ -100,8 +97,15 @@ pub(crate) async fn publish(
         }
     }
     finish(context, world, writes, states).await?;
-    super::gateway_api::publish(context, world, compiled, observed).await?;
+    super::gateway_api::publish(context, world, compiled, running).await?;
     Ok(false)
+}
+
+/// The gateways that enforce a policy, with their generations; all of them, where it decides about nothing.
+fn concerned<'r>(gateways: &[&'r Running], policy: &ObjectKey) -> Vec<(u64, &'r Observed)> {
+    let with_it: Vec<_> = gateways.iter().filter(|of| of.policies.contains(policy)).collect();
+    let all = if with_it.is_empty() { gateways.iter().collect() } else { with_it };
+    all.into_iter().map(|of| (of.generation, &of.observed)).collect()
 }
 
 type CredentialStatus = (Arc<DynamicObject>, Vec<Verdict>, Value);
@@ -230,6 +234,9 @@ fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Obse
     }
     if let Some(bad) = before.iter().find(|v| v.status != "True") {
         return verdict("False", bad.reason, format!("not in force, its requests are refused: {}", bad.message));
+    }
+    if gateways.is_empty() {
+        return verdict("False", "Reconciling", "no gateway serves it yet".into());
     }
     let mut counted = Vec::new();
     for (generation, observed) in gateways {
@@ -415,6 +422,26 @@ mod tests {
         assert_eq!(ready(&[&invalid], &all), ("False", "Invalid", "spec.x: must be y".into()));
         let note = finding(Aspect::Programmed, Cause::PartiallyProgrammed);
         assert_eq!(ready(&[&note], &all).0, "True");
+    }
+
+    #[test]
+    fn a_policy_waits_for_the_gateways_that_have_it_and_for_no_others() {
+        let running = |ready, current, policy: &str| Running {
+            generation: ready as u64,
+            observed: Observed { ready, current, wanted: ready, ..Observed::default() },
+            policies: [ObjectKey::new("shop", policy)].into(),
+            ..Running::default()
+        };
+        let all = [running(2, 2, "a"), running(3, 1, "b"), running(4, 4, "a")];
+        let all: Vec<&Running> = all.iter().collect();
+        let told = |policy: &str| {
+            let of = concerned(&all, &ObjectKey::new("shop", policy));
+            let verdicts = judge(Kind::IdentityPolicy, false, &[], &of);
+            verdicts.last().map(|ready| (ready.status, ready.message.clone())).unwrap()
+        };
+        assert_eq!(told("a"), ("True", "2/2 gateways at generation 2, 4/4 gateways at generation 4".into()));
+        assert_eq!(told("b").0, "False");
+        assert_eq!(told("of no gateway").0, "False", "then all of them must be ready");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A substitute for an API server with the parts that the operator uses: it lists, watches, and stores written objects.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,12 @@ pub(crate) struct ApiServer {
     /// Events of Secrets for those who watch them.
     changes: tokio::sync::broadcast::Sender<Value>,
     bundle: watch::Sender<Option<Bundle>>,
+    /// The last bundles of all gateways, by name.
+    bundles: watch::Sender<BTreeMap<String, Bundle>>,
+    /// The other objects that the operator applied, by path; what it deleted is not there any more.
+    applied: Mutex<BTreeMap<String, Value>>,
+    /// Paths whose writes are refused.
+    refused: Mutex<Vec<String>>,
     /// Counts the writes of Secrets: each makes another version.
     writes: std::sync::atomic::AtomicUsize,
     /// The number of writes of Secrets that are taken until the server fails.
@@ -61,6 +68,9 @@ impl ApiServer {
             written: Mutex::default(),
             changes: tokio::sync::broadcast::Sender::new(1024),
             bundle: watch::Sender::new(None),
+            bundles: watch::Sender::new(BTreeMap::new()),
+            applied: Mutex::default(),
+            refused: Mutex::default(),
             writes: 2000.into(),
             writes_left: usize::MAX.into(),
             statuses: Mutex::default(),
@@ -81,7 +91,26 @@ impl ApiServer {
         Client::new(service, NAMESPACE)
     }
 
-    /// The last bundle that the operator wrote.
+    /// The last bundles that it wrote, by the name of the gateway.
+    pub(super) fn bundles(&self) -> watch::Receiver<BTreeMap<String, Bundle>> {
+        self.bundles.subscribe()
+    }
+
+    /// The objects of gateways that are there, by kind and name: `services/idm-gateway`.
+    pub(super) fn applied(&self) -> BTreeMap<String, Value> {
+        let applied = self.applied.lock().unwrap();
+        let short =
+            |path: &str| path.rsplit('/').take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
+        let of_gateways = applied.iter().filter(|(path, _)| path.rsplit('/').next().is_some_and(is_of_gateway));
+        of_gateways.map(|(path, object)| (short(path), object.clone())).collect()
+    }
+
+    /// Refuses writes at a path that ends so.
+    pub(super) fn refuse(&self, path: &str) {
+        self.refused.lock().unwrap().push(path.to_owned());
+    }
+
+    /// The last bundle of the namespace's own gateway.
     pub(super) fn bundle(&self) -> watch::Receiver<Option<Bundle>> {
         self.bundle.subscribe()
     }
@@ -91,7 +120,7 @@ impl ApiServer {
         let secrets = self.secrets.lock().unwrap();
         let of_operator = |secret: &&Value| {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
-            name == gateway::NAME || name.starts_with("idm-change-ledger-")
+            is_of_gateway(name) || name.starts_with("idm-change-ledger-")
         };
         let all = self.objects.iter().chain(secrets.iter().filter(|secret| !of_operator(secret)));
         all.map(|object| serde_yaml_ng::to_string(object).expect("it is YAML")).collect::<Vec<_>>().join("---\n")
@@ -150,14 +179,30 @@ impl ApiServer {
         match secrets.iter().find_map(|secrets| path.strip_prefix(secrets)) {
             Some("") => self.keep_secret(body),
             Some(_) if method == Method::GET => self.secret(name),
-            Some(_) => self.keep_secret(body),
-            // The gateway's other objects, statuses and events: this test does not read them.
-            None => {
-                let mut written: Value = serde_json::from_slice(body).unwrap_or_default();
-                written["metadata"]["name"] = name.into();
-                answered(StatusCode::OK, &written)
+            Some(_) if method == Method::DELETE => {
+                self.secrets.lock().unwrap().retain(|secret| secret["metadata"]["name"] != name);
+                answered(StatusCode::OK, &json!({"metadata": {"name": name}}))
             }
+            Some(_) => self.keep_secret(body),
+            // Objects of gateways, statuses and events.
+            None => self.applies(method, path, body),
         }
+    }
+
+    fn applies(&self, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
+        if self.refused.lock().unwrap().iter().any(|end| path.ends_with(end.as_str())) {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid",
+                "code": 422, "message": "the substitute refuses it"});
+            return answered(StatusCode::UNPROCESSABLE_ENTITY, &status);
+        }
+        let mut written: Value = serde_json::from_slice(body).unwrap_or_default();
+        written["metadata"]["name"] = path.rsplit('/').next().unwrap_or_default().into();
+        let mut applied = self.applied.lock().unwrap();
+        match *method {
+            Method::DELETE => drop(applied.remove(path)),
+            _ => drop(applied.insert(path.to_owned(), written.clone())),
+        }
+        answered(StatusCode::OK, &written)
     }
 
     fn listed(&self, kind: Kind) -> Response<Body> {
@@ -272,15 +317,24 @@ impl ApiServer {
         let kept = stored(written, number);
         secrets.push(kept.clone());
         let _ = self.changes.send(kept.clone());
-        if kept["metadata"]["name"] == gateway::NAME {
+        let name = kept["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if is_of_gateway(&name) && !name.contains("-shard-") {
             let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");
             let packed = secret.data.and_then(|mut data| data.remove("bundle")).expect("it holds a bundle");
             if !idm_envelope::is_sealed(&packed.0) {
-                self.bundle.send_replace(Some(Bundle::unpack(&packed.0).expect("it is a bundle")));
+                let bundle = Bundle::unpack(&packed.0).expect("it is a bundle");
+                if name == gateway::NAME {
+                    self.bundle.send_replace(Some(bundle.clone()));
+                }
+                self.bundles.send_modify(|all| drop(all.insert(name, bundle)));
             }
         }
         answered(StatusCode::OK, &kept)
     }
+}
+
+fn is_of_gateway(name: &str) -> bool {
+    name.starts_with(gateway::NAME)
 }
 
 fn list(kind: &str, items: Vec<Value>) -> Response<Body> {

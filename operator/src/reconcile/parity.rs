@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use idm_audit::{Spool, SpoolConfig, SpoolHandle};
-use idm_compile::{Compiled, Settings, compile, yaml::read_files};
+use idm_compile::{Compiled, Layout, Settings, compile, yaml::read_files};
 use idm_plan::{Bundle, CONTROL_TOKEN, SecretHandle};
 use kube::runtime::events::{Recorder, Reporter};
 
@@ -98,7 +98,11 @@ spec:
   authentication: {methods: [{name: everyone, anonymous: {}}]}
 ";
 
-const POLICIES: &[&str] = &["health", "inner", "orders", "people", "reports"];
+/// The policies of each gateway.
+const POLICIES: [(&str, &[&str]); 2] =
+    [("idm-gateway", &["inner", "people"]), ("idm-gateway-shop", &["health", "orders", "reports"])];
+
+type Bundles = BTreeMap<String, Bundle>;
 
 pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
     let settings = GatewaySettings {
@@ -106,6 +110,7 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
         metrics_namespaces: vec![],
         image: "idm".into(),
         pull_policy: "Never".into(),
+        layout: Layout::Own,
         replicas: 1,
         cpu_request: "1m".into(),
         memory_limit: "1Mi".into(),
@@ -144,42 +149,55 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
     }
 }
 
-/// The bundle of a folder with the exported objects. `made` is the operator's bundle: it alone has the token for the
-/// control port. An error says what is wrong with the objects, as long as not all of them have arrived.
-fn from_folder(exported: String, made: &Bundle) -> Result<Bundle, String> {
-    // The same trust that the operator has in the authors of the objects, whose gateways share a store.
-    let settings = Settings { remembers_together: true, ..Settings::default() };
+/// The bundles of a folder with the exported objects, by the name of the gateway. `made` are the operator's: they alone
+/// have the token for the control port. An error says what is wrong with the objects, as long as not all of them have
+/// arrived.
+fn from_folder(exported: String, made: &Bundles) -> Result<Bundles, String> {
+    // The same trust that the operator has in the authors of the objects, whose gateways share a store, and the same
+    // gateways.
+    let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
     let (world, _) = read_files(&[("all.yaml".into(), exported)], settings).expect("a folder reads it");
-    let Compiled { plan, mut secrets, credentials, report, .. } = compile(&world, None);
+    let Compiled { parts, credentials, report, .. } = compile(&world, None);
     // While objects arrive, Secrets of theirs may not have been made yet.
     let errors: Vec<_> = report.errors().collect();
     if !errors.is_empty() {
         return Err(format!("{errors:#?}"));
     }
     let token = SecretHandle(CONTROL_TOKEN.into());
-    if let Some(value) = made.secrets.get(&token) {
-        secrets.put(token, value.clone());
-    }
-    Ok(Bundle::seal(plan, secrets, credentials, made.generation))
+    let bundles = parts.iter().map(|part| {
+        let (name, mut secrets) = (gateway::name(&part.part), part.secrets.clone());
+        if let Some(value) = made.get(&name).and_then(|made| made.secrets.get(&token)) {
+            secrets.put(token.clone(), value.clone());
+        }
+        let generation = made.get(&name).map_or(0, |made| made.generation);
+        (name, Bundle::seal(part.plan.clone(), secrets, credentials.clone(), generation))
+    });
+    Ok(bundles.collect())
 }
 
-/// Runs the operator against the server until its bundle is equal to that of a folder with the same objects; otherwise
-/// returns the last bundle and the expected one.
-async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundle, String> {
-    let mut bundles = server.bundle();
+/// The digests of gateways by name.
+fn digests(bundles: &Bundles) -> BTreeMap<&str, &str> {
+    bundles.iter().map(|(name, bundle)| (name.as_str(), bundle.digest.as_str())).collect()
+}
+
+/// Runs the operator against the server until its bundles are equal to those of a folder with the same objects;
+/// otherwise returns the last ones and the expected ones.
+async fn agreed(server: &Arc<ApiServer>, spool_handle: SpoolHandle) -> Result<Bundles, String> {
+    let mut bundles = server.bundles();
     let (_, notes) = tokio::sync::mpsc::channel(1);
     let context = Arc::new(context(server));
     let (changed, _recorder) = crate::changes::Recorder::start(context.clone(), notes, spool_handle);
     tokio::spawn(run(context, changed));
     // Objects arrive one by one; after the last of them the two are equal, whatever the result was before.
-    let is_equal = |made: &Bundle| from_folder(server.exported(), made).is_ok_and(|of| of.digest == made.digest);
-    let agreed = bundles.wait_for(|made| made.as_ref().is_some_and(is_equal));
+    let is_equal = |made: &Bundles| from_folder(server.exported(), made).is_ok_and(|of| digests(&of) == digests(made));
+    let agreed = bundles.wait_for(is_equal);
     if let Ok(made) = tokio::time::timeout(Duration::from_secs(60), agreed).await {
-        return Ok(made.expect("the server is there").clone().expect("it was looked at"));
+        return Ok(made.expect("the server is there").clone());
     }
-    let made = server.bundle().borrow().clone().ok_or("the operator wrote no bundle")?;
+    let made = server.bundles().borrow().clone();
     let expected = from_folder(server.exported(), &made)?;
-    Err(format!("operator: {:#?}\nfolder: {:#?}", made.plan, expected.plan))
+    let plans = |of: &Bundles| of.iter().map(|(name, of)| (name.clone(), of.plan.clone())).collect::<Vec<_>>();
+    Err(format!("operator: {:#?}\nfolder: {:#?}", plans(&made), plans(&expected)))
 }
 
 #[test]
@@ -193,7 +211,11 @@ fn what_the_operator_watches_and_what_a_folder_holds_give_the_same_digest() {
     drop(runtime);
     spool.close();
     let made = agreed.unwrap_or_else(|different| panic!("{different}"));
-    let names: Vec<&str> = made.plan.policies.iter().map(|policy| policy.key.name.as_str()).collect();
-    assert_eq!((names.as_slice(), made.plan.namespace.as_str()), (POLICIES, NAMESPACE));
-    assert!(!made.secrets.is_empty() && !made.plan.hosts.is_empty());
+    let policies = |of: &Bundle| of.plan.policies.iter().map(|policy| policy.key.name.clone()).collect::<Vec<_>>();
+    let all: Vec<_> = made.iter().map(|(name, of)| (name.as_str(), policies(of))).collect();
+    assert_eq!(all, POLICIES.map(|(name, of)| (name, of.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())));
+    for bundle in made.values() {
+        assert_eq!(bundle.plan.namespace, NAMESPACE);
+        assert!(!bundle.secrets.is_empty() && !bundle.plan.hosts.is_empty());
+    }
 }

@@ -76,7 +76,7 @@ async fn what_did_not_change_is_not_written_and_a_change_of_one_key_is_one_shard
     assert_eq!(queue.epoch(NAMESPACE), epoch);
     server.written();
     run().await.unwrap();
-    let number = idm_plan::shard_of(&ObjectKey::new(NAMESPACE, "robot-007"), 64);
+    let number = idm_plan::shard_of(&idm_plan::ObjectKey::new(NAMESPACE, "robot-007"), 64);
     let place = format!("/api/v1/namespaces/{NAMESPACE}/secrets/idm-gateway");
     let status = format!("/apis/identity-manager.io/v1alpha1/namespaces/{NAMESPACE}/credentials/robot-007/status");
     assert_eq!(written(), [format!("{place}-shard-{number}"), place, status]);

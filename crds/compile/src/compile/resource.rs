@@ -3,7 +3,7 @@
 use idm_plan::{Cors, Handler, Host, Names, Origins, PathMatch, Policy, RESOURCE_METADATA_PATH, RouteRule};
 use idm_types::Reason;
 
-use super::{Compiler, Place};
+use super::{Compiler, Entrance, Place};
 use crate::lower::route::LoweredMatch;
 use crate::{Cause, Condition, ObjectId};
 
@@ -14,7 +14,7 @@ impl Compiler<'_> {
     pub(super) fn push_resource_metadata(
         &mut self,
         rule: usize,
-        secure: bool,
+        at: &Entrance,
         host: &Host,
         matches: &[LoweredMatch],
         place: &Place,
@@ -31,7 +31,7 @@ impl Compiler<'_> {
         let handler = Handler::ResourceMetadata { policy: position };
         let rule = self.add_rule(RouteRule { name, handler, cors: Some(for_every_page()), baselines });
         for path in paths {
-            let holder = *self.described.entry((secure, host.clone(), path_text(&path))).or_insert(position);
+            let holder = *self.described.entry((at.clone(), host.clone(), path_text(&path))).or_insert(position);
             if let Some(other) = self.policies.get(holder).filter(|_| holder != position) {
                 let message = described_by(other, &path);
                 let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
@@ -41,7 +41,7 @@ impl Compiler<'_> {
                 continue;
             }
             let found = LoweredMatch::of_path(path);
-            self.push_entry(secure, host.clone(), &found, rule, place, 0);
+            self.push_entry(at, host.clone(), &found, rule, place, 0);
         }
     }
 }
@@ -58,7 +58,7 @@ impl Compiler<'_> {
             matches!(handler, Some(Handler::Issue { .. } | Handler::SignIn { .. } | Handler::ResourceMetadata { .. }))
         };
         let mut undescribed = Vec::new();
-        for (secure, hosts) in [(false, &self.hosts), (true, &self.secure_hosts)] {
+        for (at, hosts) in &self.hosts {
             for (host, entries) in hosts {
                 let (described, others): (Vec<_>, Vec<_>) =
                     entries.iter().map(|(_, entry)| entry).partition(|entry| describes(entry.rule));
@@ -66,12 +66,12 @@ impl Compiler<'_> {
                     let path = described_at(&entry.path);
                     let is_there = described.iter().any(|entry| entry.path == path);
                     if !is_there && described.iter().any(|entry| covers(&entry.path, &path)) {
-                        undescribed.push((secure, host.clone(), path));
+                        undescribed.push((at.clone(), host.clone(), path));
                     }
                 }
             }
         }
-        for (secure, host, path) in undescribed {
+        for (at, host, path) in undescribed {
             let detail = "the policy of this path does not describe a protected resource".to_owned();
             let handler = Handler::Refuse { reason: Reason::NoRoute, detail };
             let rule = self.add_rule(RouteRule {
@@ -81,7 +81,7 @@ impl Compiler<'_> {
                 baselines: Vec::new(),
             });
             let found = LoweredMatch::of_path(path);
-            self.push_entry(secure, host, &found, rule, &Place::default(), 0);
+            self.push_entry(&at, host, &found, rule, &Place::default(), 0);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
-use idm_compile::{SIGNING_SECRET, Settings, World, compile, yaml};
+use idm_compile::{Layout, SIGNING_SECRET, Settings, World, compile, yaml};
 use idm_envelope::is_sealed;
 use idm_manager::supply_secrets;
 use idm_permission::Kind;
@@ -34,7 +34,7 @@ struct Reader {
 pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared> {
     let client = Client::try_default().await.map_err(not_connected)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
-    let settings = Settings { remembers_together: true, ..Settings::default() };
+    let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
     let world = World::new(&namespace, settings);
     let mut reader = Reader { client, namespace, world, notes: Vec::new(), unread: Vec::new() };
     reader.objects().await?;

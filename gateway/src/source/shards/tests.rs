@@ -47,7 +47,7 @@ fn packed(divided: &Divided, generation: u64) -> Vec<u8> {
 }
 
 fn in_the_clear() -> Config {
-    Config { secret: "idm-gateway".into(), opener: Opener::new("shop", None) }
+    Config { secret: "idm-gateway".into(), shards: "idm-gateway".into(), opener: Opener::new("shop", None) }
 }
 
 async fn gateway(dir: &Path) -> Arc<Gateway> {
@@ -155,7 +155,7 @@ mod sealed {
         let mounted = dir.path().join("mounted");
         let opener = Opener::new("shop", Some(Arc::new(Envelope::new(keys(&mounted, "a", &["a"])))));
         let gateway = gateway(&dir.path().join("audit")).await;
-        let config = Config { secret: "idm-gateway".into(), opener };
+        let config = Config { secret: "idm-gateway".into(), shards: "idm-gateway".into(), opener };
         let mut source = Shards::new(There::default(), config, gateway.clone());
 
         source.take(&plain(9), |_| true).await;
@@ -206,14 +206,16 @@ mod sealed {
             let sealed = envelope.seal(&place, &shard.bytes).await.unwrap();
             there.0.lock().unwrap().insert(number, vec![sealed]);
         }
-        let bundle = envelope.seal(&PLACE, &packed(&fleet, 1)).await.unwrap();
+        // The gateway of a Gateway has a bundle of its own, and the shards of its namespace.
+        const OWN: &str = "idm-gateway-edge";
+        let bundle = envelope.seal(&Place { object: OWN, ..PLACE }, &packed(&fleet, 1)).await.unwrap();
         let gateway = gateway(&dir.path().join("audit")).await;
         let mut without = Shards::new(there.clone(), in_the_clear(), gateway.clone());
         without.take(&bundle, |_| true).await;
         let error = gateway.error().unwrap();
         assert!(error.contains("sealed with key `a`") && error.contains("--seal-keys"), "{error}");
         let opener = Opener::new("shop", Some(envelope));
-        let config = Config { secret: "idm-gateway".into(), opener };
+        let config = Config { secret: OWN.into(), shards: "idm-gateway".into(), opener };
         let mut source = Shards::new(there, config, gateway.clone());
         source.take(&bundle, |_| true).await;
         assert_eq!((known(&gateway), gateway.generation(), gateway.error()), (600, Some(1), None));

@@ -1,12 +1,36 @@
 use std::sync::Arc;
 
-use idm_compile::{Settings, World, compile};
+use idm_compile::{Compiled, Settings, World, compile};
 use idm_plan::{Credential, Keys, Proof};
 
 use super::*;
 
 fn seal(compiled: &Compiled, current: Option<Bundle>, reads_shards: bool) -> Result<Sealed, BundleError> {
-    super::seal(compiled, current, reads_shards, &mut Made::default())
+    let one = [ToSeal { plan: &compiled.plan, secrets: &compiled.secrets, current: current.as_ref() }];
+    let mut sealed = super::seal(&one, &compiled.credentials, reads_shards, &mut Made::default())?;
+    Ok(sealed.remove(0))
+}
+
+/// One gateway has no room without shards, so all of the namespace have them, and they are the same.
+#[test]
+fn the_gateways_of_a_namespace_have_the_same_shards() {
+    let (large, small) = (compiled(10, 1_450_000), compiled(10, 10));
+    let many = compiled(3000, 10).credentials;
+    let parts = |current: Option<&'static Bundle>| {
+        [&large, &small].map(|of| ToSeal { plan: &of.plan, secrets: &of.secrets, current })
+    };
+    let sealed = super::seal(&parts(None), &many, false, &mut Made::default()).unwrap();
+    assert_eq!((sealed[0].shards.len(), sealed[0].kept.as_ref()), (64, None));
+    assert_eq!(sealed[0].bundle.shards, sealed[1].bundle.shards);
+    // One that had shards keeps them in every gateway.
+    let current = Box::leak(Box::new(sealed[1].bundle.clone()));
+    let few = super::seal(&parts(Some(current)), &small.credentials, true, &mut Made::default()).unwrap();
+    assert_eq!((few[0].shards.len(), few[1].shards.len()), (64, 64));
+    // Policies that have no room in any way leave the other gateways as they are.
+    let huge = compiled(10, 4_000_000);
+    let parts = [&huge, &small].map(|of| ToSeal { plan: &of.plan, secrets: &of.secrets, current: None });
+    let sealed = super::seal(&parts, &small.credentials, true, &mut Made::default()).unwrap();
+    assert!(sealed[0].kept.is_some() && sealed[1].kept.is_none() && sealed[1].shards.is_empty());
 }
 
 /// Sixteen digits that do not compress.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use idm_compile::{Settings, World, compile, yaml};
+use idm_compile::{Layout, Settings, World, compile, yaml};
 use idm_permission::{GROUP, Kind, Verb};
 use kube::Client;
 use serde_json::Value;
@@ -64,7 +64,7 @@ impl Objects {
 
     /// What they compile to, with one object in place of the one of its name.
     pub(super) async fn compiled(&self, client: &Client, instead: Option<&Value>) -> Result<Understood, Failure> {
-        let settings = Settings { remembers_together: true, ..Settings::default() };
+        let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
         let mut missing = self.missing.clone();
         let mut world = read(&self.others, &self.namespace, settings);
         let is_other = |object: &&Value| {

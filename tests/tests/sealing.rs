@@ -38,7 +38,7 @@ fn bundle(upstream: &Upstream, generation: u64) -> Vec<u8> {
         "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: idp}}\nstringData: {{clientSecret: '{SECRET}'}}\n"
     );
     let files = [("all.yaml".to_owned(), format!("{}{secret}", open_to(upstream, &methods)))];
-    let (world, _) = read_files(&files, Settings::default()).unwrap();
+    let (world, _) = read_files(&files, Settings::of_a_folder(true)).unwrap();
     let compiled = compile(&world, None);
     assert_eq!(compiled.report.errors().count(), 0, "{:?}", compiled.report);
     compiled.seal(generation).pack().unwrap()
@@ -80,8 +80,8 @@ fn a_sealed_configuration_serves_and_nothing_that_does_not_open_takes_its_place(
     *damaged.last_mut().unwrap() ^= 1;
     let sealed_anew = seal(&of_new, "bundle", &second);
     for (wrong, says) in [
-        (second.clone(), "it is not sealed"),
         (damaged, "was sealed with key `old` and does not open"),
+        (second.clone(), "it is not sealed"),
         (seal(&of_old, "store-password", &second), "does not open"),
         (sealed_anew, "there is no key `new` here"),
     ] {

@@ -120,7 +120,10 @@ async fn write_gateway(
     };
     let programmed = match accepted.1 {
         "True" => unusable_address(gateway, &addresses).unwrap_or(serving),
-        _ => ("Programmed", "False", "Invalid", "no listener can be used".to_owned()),
+        _ => {
+            let why = refused.map(|finding| finding.message.clone());
+            ("Programmed", "False", "Invalid", why.unwrap_or_else(|| "no listener can be used".to_owned()))
+        }
     };
     let old = object.data.pointer("/status/conditions");
     let verdicts = [accepted, programmed].into_iter().chain(client_certificate(gateway, &findings));

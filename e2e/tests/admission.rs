@@ -208,6 +208,9 @@ fn broken() -> Vec<String> {
     vec![
         ldap_over(""),
         ldap_over(&format!("trustBundleRef: {{name: s}}, pinnedKeys: ['{PINNED}']")),
+        on_gateway(
+            "enforcement: Shadow, tokenService: {issuer: 'https://a/t', audiences: [a], grants: [ClientCredentials]}",
+        ),
         on_gateway("baseline: {}"),
         on_gateway("baseline: {access: {policies: [a], methods: [GET]}}"),
         on_gateway("baseline: {methods: [apiKey]}").replace("kind: Gateway", "kind: HTTPRoute"),

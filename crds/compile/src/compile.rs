@@ -1,4 +1,5 @@
 mod resource;
+mod shadow;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ use crate::listeners::{
 };
 use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
-use crate::lower::baseline::asks_for_claims;
+use crate::lower::baseline::{asks_for_claims, rules_ask_for_claims};
 use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
@@ -167,6 +168,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         certificates: Vec::new(),
         shown: BTreeMap::new(),
         covered: BTreeMap::new(),
+        judged: BTreeMap::new(),
         coverage: Vec::new(),
         open: None,
         keeps_previous: false,
@@ -195,6 +197,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     compiler.refuse_undescribed();
     compiler.report_overridden();
     compiler.report_baselines();
+    compiler.report_shadows(&attachments);
     compiler.keep_claims();
     let (credentials, grants) = lower_callers(&worlds, previous, &mut compiler.report);
     for broken in &world.broken {
@@ -284,6 +287,8 @@ struct Compiler<'w> {
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<ObjectKey, (usize, Vec<(String, ObjectKey)>)>,
+    /// What each policy in shadow judges, and what it cannot.
+    judged: BTreeMap<ObjectKey, shadow::Judged>,
     /// The same for each rule under each listener.
     coverage: Vec<Coverage>,
     /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
@@ -361,6 +366,7 @@ impl<'w> Compiler<'w> {
     /// Faults in the targets of another namespace's policies are reported there.
     fn settle_attachments(&mut self, worlds: &[&World]) -> Attachments {
         let world = self.world;
+        let compiler = &*self;
         let candidates = worlds.iter().flat_map(|world| {
             let namespace = world.namespace.as_str();
             let readable = world.policies.iter();
@@ -369,6 +375,7 @@ impl<'w> Compiler<'w> {
                 meta: &p.meta,
                 targets: &p.spec.target_refs,
                 demands: p.spec.baseline.is_some(),
+                shadow: compiler.is_in_shadow(namespace, p),
             });
             let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy");
             readable.chain(broken.map(move |b| Candidate {
@@ -376,10 +383,12 @@ impl<'w> Compiler<'w> {
                 meta: &b.meta,
                 targets: &b.targets,
                 demands: true,
+                // One that cannot be read decides, unless its version in force does not.
+                shadow: compiler.in_force(&ObjectKey::new(namespace, &b.meta.name)).is_some_and(|policy| policy.shadow),
             }))
         });
         let attachments = Attachments::settle(candidates.collect());
-        for (loser, target, winner) in attachments.lost.iter().filter(|(of, ..)| of.namespace == world.namespace) {
+        for (loser, target, winner) in attachments.all_lost().filter(|(of, ..)| of.namespace == world.namespace) {
             let held = format!("{target} is already held by IdentityPolicy '{winner}', which is older");
             let (condition, cause, message) = if self.demands(loser) {
                 let message = format!("{held}: of this policy only the baseline is in force there");
@@ -572,7 +581,8 @@ impl<'w> Compiler<'w> {
             Err(detail) => (Handler::Refuse { reason: Reason::PolicyInvalid, detail }, Vec::new()),
         };
         let cors = lowered.and_then(|rule| rule.cors.clone());
-        let rule = self.add_rule(RouteRule { name: title, handler, cors, baselines });
+        let shadows = self.shadows(&title, &handler, attachments, targets);
+        let rule = self.add_rule(RouteRule { name: title, handler, cors, baselines, shadows });
         let inherited = attachments.holder_is_of_gateway(targets);
         let (policy, overridden) = (winner.cloned(), others.into_iter().cloned().collect());
         self.coverage.push(Coverage { covered, policy, inherited, overridden, rule });
@@ -661,7 +671,13 @@ impl<'w> Compiler<'w> {
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
             let name = format!("IdentityPolicy {key} token service: {}", endpoint.name());
-            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
+            let rule = self.add_rule(RouteRule {
+                name,
+                handler,
+                cors: None,
+                baselines: baselines.clone(),
+                shadows: Vec::new(),
+            });
             for path in paths {
                 let found = LoweredMatch::of_path(PathMatch::Exact(path));
                 self.push_entry(secure, host.clone(), &found, rule, place, 0);
@@ -718,7 +734,13 @@ impl<'w> Compiler<'w> {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let handler = Handler::SignIn { policy: position, endpoint, federation };
-            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
+            let rule = self.add_rule(RouteRule {
+                name,
+                handler,
+                cors: None,
+                baselines: baselines.clone(),
+                shadows: Vec::new(),
+            });
             let found = LoweredMatch::of_path(PathMatch::Exact(path));
             self.push_entry(secure, host.clone(), &found, rule, place, 0);
         }
@@ -885,9 +907,12 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// Policies keep the claims of tokens where a baseline asks for them.
+    /// Policies keep the claims of tokens where a baseline or a policy in shadow asks for them.
     fn keep_claims(&mut self) {
-        let asks = |policy: &Policy| policy.baseline.as_ref().is_some_and(asks_for_claims);
+        // The rules of a policy in shadow see the caller that an enforced one made.
+        let asks = |policy: &Policy| {
+            policy.baseline.as_ref().is_some_and(asks_for_claims) || policy.shadow && rules_ask_for_claims(policy)
+        };
         let keeps = self.policies.iter().any(asks);
         self.policies.iter_mut().for_each(|policy| policy.keeps_claims = keeps);
     }

@@ -115,6 +115,10 @@ pub enum Cause {
     GuardNotInForce,
     /// The baseline of a Gateway demands more than the policy does.
     UnderBaseline,
+    /// The policy judges requests and is not enforced.
+    Shadow,
+    /// A policy in shadow has a target that nothing enforced decides about.
+    Unprotected,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -153,6 +157,8 @@ impl Cause {
             Cause::NotGranted => "NotGranted",
             Cause::GuardNotInForce => "GuardNotInForce",
             Cause::UnderBaseline => "UnderBaseline",
+            Cause::Shadow => "Shadow",
+            Cause::Unprotected => "Unprotected",
             Cause::Directory(reason) => reason.code(),
         }
     }
@@ -177,7 +183,11 @@ impl Finding {
     /// True when the object is in force nevertheless.
     pub fn is_note(&self) -> bool {
         let of_keys = matches!(self.cause, Cause::KeysEnded | Cause::NotRotated);
-        of_keys || matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline)
+        of_keys
+            || matches!(
+                self.cause,
+                Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline | Cause::Shadow
+            )
     }
 }
 

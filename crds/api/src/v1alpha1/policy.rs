@@ -51,12 +51,19 @@ use super::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind == 'Gateway')",
-     "message": "`baseline` must be set only where every target is a Gateway: it is for all of its routes"}]))]
+     "message": "`baseline` must be set only where every target is a Gateway: it is for all of its routes"},
+    {"rule": "!has(self.enforcement) || self.enforcement != 'Shadow' || !has(self.tokenService)",
+     "message": "`tokenService` must not be set with `enforcement: Shadow`: it answers, and a shadow answers nobody"}]))]
 pub struct IdentityPolicySpec {
     /// The targets that the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole
     /// object; between equals the older policy wins and the other's status names it.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub target_refs: Vec<TargetReference>,
+    /// Whether the policy decides: `Enforce`, or `Shadow`. One in shadow judges the requests that it would decide about,
+    /// records what it would have refused, and changes nothing; another policy, or a class that is open on purpose,
+    /// must decide about them. Unset means `Enforce`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
     /// The authentication of callers.
     pub authentication: Authentication,
     /// The rules for authenticated callers. Unset means that being authenticated is enough.
@@ -109,6 +116,15 @@ pub struct IdentityPolicySpec {
     /// weaken. They hold beside another policy of the same target, too. Unset demands nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+}
+
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Enforcement {
+    /// It decides.
+    Enforce,
+    /// It judges what another decides about, and refuses nothing.
+    Shadow,
 }
 
 /// The details that a refused caller may learn.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_expr::{Expression, HeadersRead};
-use idm_plan::{Access, Baseline, Expr, Limit, LimitKey, LimitKind, Variable};
+use idm_plan::{Access, Baseline, Expr, Limit, LimitKey, LimitKind, Policy, Variable};
 
 use super::Notes;
 use super::limits::lower_policy_limits;
@@ -98,6 +98,14 @@ fn reads_headers(condition: &Expr) -> bool {
 
 /// Whether a condition reads claims of a token.
 pub(crate) fn asks_for_claims(baseline: &Baseline) -> bool {
-    let asks = |condition: &Expr| Expression::arm(condition).map_or(true, |armed| armed.uses(Variable::Token));
-    baseline.conditions.iter().any(|(_, condition)| asks(condition))
+    baseline.conditions.iter().any(|(_, condition)| reads_token(condition))
+}
+
+/// The same of a policy's rules.
+pub(crate) fn rules_ask_for_claims(policy: &Policy) -> bool {
+    policy.rules.iter().filter_map(|rule| rule.when.as_ref()).any(reads_token)
+}
+
+fn reads_token(condition: &Expr) -> bool {
+    Expression::arm(condition).map_or(true, |armed| armed.uses(Variable::Token))
 }

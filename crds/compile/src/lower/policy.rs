@@ -33,6 +33,7 @@ pub(crate) fn lower_policy(
     // `target_refs` is read by attach.rs.
     let wire::IdentityPolicySpec {
         target_refs: _,
+        enforcement,
         authentication,
         authorization,
         limits,
@@ -62,6 +63,12 @@ pub(crate) fn lower_policy(
     let resource =
         resource.as_ref().and_then(|resource| lower_resource(world, resource, &methods, token_service.as_ref(), notes));
     let drain_streams_ms = super::streams::lower_open_streams(open_streams.as_ref(), notes);
+    let shadow = *enforcement == Some(wire::Enforcement::Shadow);
+    if shadow && object.spec.token_service.is_some() {
+        let message =
+            "`tokenService` must not be set with `enforcement: Shadow`: it answers, and a shadow answers nobody";
+        notes.fail::<()>("spec.tokenService", Cause::Invalid, message);
+    }
     let baseline = baseline.as_ref().map(|baseline| lower_baseline(baseline, &object.spec.target_refs, notes));
     if notes.failed {
         return None;
@@ -69,6 +76,7 @@ pub(crate) fn lower_policy(
     Some(Policy {
         baseline,
         keeps_claims: false,
+        shadow,
         drain_streams_ms,
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),

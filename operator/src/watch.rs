@@ -101,7 +101,7 @@ impl Store {
         kinds.entry(kind).or_default().insert(key(&object), object)
     }
 
-    fn remove(&self, kind: Kind, object: &DynamicObject) -> Option<Arc<DynamicObject>> {
+    pub(crate) fn remove(&self, kind: Kind, object: &DynamicObject) -> Option<Arc<DynamicObject>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&kind)?.remove(&key(object))
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Target {
     Route(RouteKind, String),
     Listener(String, String),
     Gateway(String),
+    /// Of the cluster: only baselines are attached to it.
+    GatewayClass(String),
     Service(String, Option<String>),
 }
 
@@ -48,6 +50,7 @@ impl Target {
         Some(match (group.as_str(), kind.as_str(), section) {
             ("gateway.networking.k8s.io", "Gateway", Some(listener)) => Target::Listener(name, listener),
             ("gateway.networking.k8s.io", "Gateway", None) => Target::Gateway(name),
+            ("gateway.networking.k8s.io", "GatewayClass", None) => Target::GatewayClass(name),
             ("", "Service", port) => Target::Service(name, port),
             _ => return None,
         })
@@ -61,6 +64,7 @@ impl std::fmt::Display for Target {
             Target::Route(kind, route) => write!(f, "{} '{route}'", kind.name()),
             Target::Listener(gateway, listener) => write!(f, "listener '{listener}' of Gateway '{gateway}'"),
             Target::Gateway(gateway) => write!(f, "Gateway '{gateway}'"),
+            Target::GatewayClass(class) => write!(f, "GatewayClass '{class}'"),
             Target::Service(service, None) => write!(f, "Service '{service}'"),
             Target::Service(service, Some(port)) => write!(f, "port '{port}' of Service '{service}'"),
         }
@@ -82,21 +86,28 @@ pub(crate) struct Attachments {
 }
 
 impl Attachments {
-    /// Determines the holder of each target. `candidates` may be in any order.
-    pub(crate) fn settle(candidates: Vec<Candidate<'_>>) -> Self {
+    /// Determines the holder of each target. `candidates` may be in any order. Only those of the namespace `platform`
+    /// can hold for a GatewayClass.
+    pub(crate) fn settle(candidates: Vec<Candidate<'_>>, platform: &str) -> Self {
         let (shadows, enforced) = candidates.into_iter().partition(|candidate| candidate.shadow);
-        Self { shadows: Some(Box::new(Self::of(shadows))), ..Self::of(enforced) }
+        Self { shadows: Some(Box::new(Self::of(shadows, platform))), ..Self::of(enforced, platform) }
     }
 
-    fn of(mut candidates: Vec<Candidate<'_>>) -> Self {
+    fn of(mut candidates: Vec<Candidate<'_>>, platform: &str) -> Self {
         candidates.sort_by_key(|c| (c.meta.created.clone(), c.namespace, c.meta.name.clone()));
         let mut settled = Self::default();
         for Candidate { namespace, meta, targets, demands, shadow: _ } in candidates {
             let key = ObjectKey::new(namespace, &meta.name);
             for target in targets.iter().filter_map(Target::of) {
                 let placed = (namespace.to_owned(), target);
-                if demands && matches!(placed.1, Target::Gateway(_) | Target::Listener(..)) {
+                let is_of_class = matches!(placed.1, Target::GatewayClass(_));
+                let can_demand = matches!(placed.1, Target::Gateway(_) | Target::Listener(..))
+                    || is_of_class && namespace == platform;
+                if demands && can_demand {
                     settled.baselines.entry(placed.clone()).or_default().push(key.clone());
+                }
+                if is_of_class {
+                    continue;
                 }
                 match settled.holders.get(&placed) {
                     Some(winner) if *winner != key => settled.lost.push((key.clone(), placed.1, winner.clone())),
@@ -191,6 +202,7 @@ pub(crate) fn exists(world: &World, target: &Target) -> bool {
             route(*kind, name).is_some_and(|r| r.rules().any(|r| r.rule.name.as_deref() == Some(rule)))
         }
         Target::Gateway(name) => gateway(name).is_some(),
+        Target::GatewayClass(name) => world.classes.names().any(|class| class == name),
         Target::Listener(name, listener) => {
             gateway(name).is_some_and(|g| g.spec.listeners.iter().any(|l| l.name == *listener))
         }

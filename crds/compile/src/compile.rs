@@ -178,6 +178,12 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     for of in &worlds {
         compiler.lower_policies(of, last);
     }
+    if let Some(platform) = world.platform() {
+        // Its faults are said in its own namespace.
+        let report = std::mem::take(&mut compiler.report);
+        compiler.lower_policies(platform, last);
+        compiler.report = report;
+    }
     compiler.add_open_policy();
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
@@ -185,7 +191,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     for of in &worlds {
         report_backend_tls(of, &mut compiler.report);
     }
-    let attachments = compiler.settle_attachments(&worlds);
+    let attachments = compiler.settle_attachments(worlds.iter().copied().chain(world.platform()));
     let (listeners, ports) = compiler.listeners();
     let of_services = compiler.hosts_of_services(&attachments);
     let attached = attach(&worlds, &listeners);
@@ -364,10 +370,10 @@ impl<'w> Compiler<'w> {
     }
 
     /// Faults in the targets of another namespace's policies are reported there.
-    fn settle_attachments(&mut self, worlds: &[&World]) -> Attachments {
+    fn settle_attachments<'a>(&mut self, worlds: impl Iterator<Item = &'a World>) -> Attachments {
         let world = self.world;
         let compiler = &*self;
-        let candidates = worlds.iter().flat_map(|world| {
+        let candidates = worlds.flat_map(|world| {
             let namespace = world.namespace.as_str();
             let readable = world.policies.iter();
             let readable = readable.map(move |p| Candidate {
@@ -387,7 +393,7 @@ impl<'w> Compiler<'w> {
                 shadow: compiler.in_force(&ObjectKey::new(namespace, &b.meta.name)).is_some_and(|policy| policy.shadow),
             }))
         });
-        let attachments = Attachments::settle(candidates.collect());
+        let attachments = Attachments::settle(candidates.collect(), self.world.platform_namespace());
         for (loser, target, winner) in attachments.all_lost().filter(|(of, ..)| of.namespace == world.namespace) {
             let held = format!("{target} is already held by IdentityPolicy '{winner}', which is older");
             let (condition, cause, message) = if self.demands(loser) {
@@ -410,16 +416,12 @@ impl<'w> Compiler<'w> {
                         path,
                         Condition::Accepted,
                         Cause::Invalid,
-                        "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
-                         Service of group ''",
+                        "target must be an HTTPRoute, GRPCRoute, Gateway or GatewayClass of group \
+                         'gateway.networking.k8s.io', or a Service of group ''",
                     ),
-                    Some(target) if !exists(world, &target) => self.report.push(
-                        &id,
-                        path,
-                        Condition::Accepted,
-                        Cause::TargetNotFound,
-                        format!("{target} must exist in this namespace{}", class_hint(&target)),
-                    ),
+                    Some(target) if !exists(world, &target) => {
+                        self.report.push(&id, path, Condition::Accepted, Cause::TargetNotFound, missing(&target))
+                    }
                     Some(_) => {}
                 }
             }
@@ -491,6 +493,7 @@ impl<'w> Compiler<'w> {
                 targets.push(of_route(Target::Route(kind, name.clone())));
                 targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
                 targets.push(of_gateway(Target::Gateway(gateway.name_any())));
+                targets.push(self.of_class(&gateway.spec.gateway_class_name));
                 let (winner, _) = attachments.covering(&targets);
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
                 let lowered = lowered.filter(|rule| !self.copies_keys(rule, winner, &path, &id));
@@ -512,6 +515,11 @@ impl<'w> Compiler<'w> {
                 }
             }
         }
+    }
+
+    /// A GatewayClass as a target: of the policies of the platform.
+    fn of_class(&self, class: &str) -> Placed {
+        (self.world.platform_namespace().to_owned(), Target::GatewayClass(class.to_owned()))
     }
 
     /// Takes the certificates that our Gateways show to backends.
@@ -813,6 +821,7 @@ impl<'w> Compiler<'w> {
             let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
             let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
             targets.push(of_port(None));
+            targets.extend(world.classes.names().map(|class| self.of_class(class)));
             let first = Place::default();
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(covered, lowered.as_ref(), 0, attachments, &targets, None);
@@ -975,11 +984,13 @@ fn annotated_hosts(service: &Service) -> impl Iterator<Item = Result<Host, &str>
     hostnames.map(|hostname| parse_host(hostname).ok_or(hostname))
 }
 
-fn class_hint(target: &Target) -> &'static str {
-    if matches!(target, Target::Gateway(_) | Target::Listener(..)) {
-        " and be of a GatewayClass of this controller"
-    } else {
-        ""
+fn missing(target: &Target) -> String {
+    match target {
+        Target::GatewayClass(_) => format!("{target} must exist and name this controller"),
+        Target::Gateway(_) | Target::Listener(..) => {
+            format!("{target} must exist in this namespace and be of a GatewayClass of this controller")
+        }
+        _ => format!("{target} must exist in this namespace"),
     }
 }
 

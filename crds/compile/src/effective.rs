@@ -92,7 +92,7 @@ impl std::fmt::Display for SettingSource {
 
 /// The settings in force for a policy; `None` where there is no such policy.
 pub fn effective(world: &World, compiled: &Compiled, key: &ObjectKey) -> Option<EffectivePolicy> {
-    let worlds: Vec<&World> = std::iter::once(world).chain(world.tenants()).collect();
+    let worlds: Vec<&World> = std::iter::once(world).chain(world.tenants()).chain(world.platform()).collect();
     let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
     let object = policy_of(&worlds, key);
     let broken = worlds.iter().flat_map(|of| &of.broken).find(|broken| broken.id == id);

@@ -225,7 +225,7 @@ impl Drawing {
         for finding in compiled.report.errors().filter(|finding| finding.cause != Cause::Overridden) {
             errors.entry(&finding.object).or_insert(finding);
         }
-        let worlds = || std::iter::once(world).chain(world.tenants());
+        let worlds = || std::iter::once(world).chain(world.tenants()).chain(world.platform());
         let read = worlds().flat_map(|of| of.policies.iter().map(move |policy| (of, &policy.meta.name)));
         let broken = worlds().flat_map(|of| of.broken.iter().map(move |broken| (of, broken)));
         let broken = broken.filter(|(_, broken)| broken.id.kind == "IdentityPolicy");

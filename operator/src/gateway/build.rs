@@ -290,7 +290,8 @@ fn mount_shards(deployment: &mut Value, shards: usize) {
 /// Whether the namespace should have a gateway at all.
 pub(crate) fn wanted(world: &World) -> bool {
     // Routes without a Gateway of this namespace are served in another one, or nowhere.
-    let is_served = |target: &TargetReference| RouteKind::of_name(&target.kind).is_none();
+    let is_served =
+        |target: &TargetReference| RouteKind::of_name(&target.kind).is_none() && target.kind != "GatewayClass";
     let has_services = |targets: &[TargetReference]| targets.is_empty() || targets.iter().any(is_served);
     world.policies.iter().any(|policy| has_services(&policy.spec.target_refs))
         || world.broken.iter().any(|b| b.id.kind == "IdentityPolicy" && has_services(&b.targets))

@@ -50,8 +50,18 @@ use super::{
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind == 'Gateway')",
-     "message": "`baseline` must be set only where every target is a Gateway: it is for all of its routes"},
+    {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind in ['Gateway', 'GatewayClass'])",
+     "message": "`baseline` must be set only where every target is a Gateway or a GatewayClass: it is for all of their \
+         routes"},
+    {"rule": "has(self.authentication) || self.targetRefs.all(target, target.kind == 'GatewayClass')",
+     "message": "`authentication` must be set, except in a baseline of a GatewayClass"},
+    {"rule": "!self.targetRefs.exists(target, target.kind == 'GatewayClass') || (has(self.baseline) && \
+        self.targetRefs.all(target, target.kind == 'GatewayClass') && !(has(self.authentication) || \
+        has(self.authorization) || has(self.limits) || has(self.jose) || has(self.llm) || has(self.tokenService) || \
+        has(self.upstream) || has(self.disclosure) || has(self.cors) || has(self.paths) || has(self.resource) || \
+        has(self.openStreams)))",
+     "message": "a policy on a GatewayClass must target nothing else, and have a `baseline` and nothing besides but \
+         `enforcement`: it decides about no route"},
     {"rule": "!has(self.enforcement) || self.enforcement != 'Shadow' || !has(self.tokenService)",
      "message": "`tokenService` must not be set with `enforcement: Shadow`: it answers, and a shadow answers nobody"}]))]
 pub struct IdentityPolicySpec {
@@ -64,8 +74,9 @@ pub struct IdentityPolicySpec {
     /// must decide about them. Unset means `Enforce`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Enforcement>,
-    /// The authentication of callers.
-    pub authentication: Authentication,
+    /// The authentication of callers. Must be set, except in a baseline of a GatewayClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// The rules for authenticated callers. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
@@ -112,8 +123,8 @@ pub struct IdentityPolicySpec {
     /// cuts them within a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_streams: Option<OpenStreams>,
-    /// Demands on every request of the Gateways and listeners that the policy targets, which no policy of a route can
-    /// weaken. They hold beside another policy of the same target, too. Unset demands nothing.
+    /// Demands on every request of the Gateways and listeners that the policy targets, or of all Gateways of a
+    /// GatewayClass, which no policy of a route can weaken. They hold beside another policy of the same target, too. Unset demands nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
 }

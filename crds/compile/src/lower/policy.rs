@@ -8,7 +8,7 @@ use idm_plan::{
 };
 
 use super::Notes;
-use super::baseline::lower_baseline;
+use super::baseline::{check_class_targets, lower_baseline};
 use super::care::lower_care;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
@@ -48,8 +48,15 @@ pub(crate) fn lower_policy(
         open_streams,
         baseline,
     } = &object.spec;
-    let wire::Authentication { methods, identity } = authentication;
-    let methods = lower_methods(world, federations, methods, secrets, notes);
+    check_class_targets(world, &object.spec, notes);
+    let wire::Authentication { methods, identity } = match authentication {
+        Some(authentication) => authentication.clone(),
+        None => wire::Authentication { methods: Vec::new(), identity: None },
+    };
+    let methods = match authentication {
+        Some(_) => lower_methods(world, federations, &methods, secrets, notes),
+        None => Vec::new(),
+    };
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let limits = lower_policy_limits("spec.limits", limits.as_deref(), &methods, llm.is_some(), notes);

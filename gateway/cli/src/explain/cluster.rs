@@ -33,8 +33,8 @@ fn not_connected(error: impl std::error::Error + Send + Sync + 'static) -> anyho
     CredentialError::NotConnected(Box::new(error)).into()
 }
 
-/// Compiles the objects of a namespace.
-pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared> {
+/// Compiles the objects of a namespace, with the baselines of the operator's, `system`.
+pub(super) async fn prepare(namespace: Option<&str>, system: &str) -> anyhow::Result<Prepared> {
     let client = Client::try_default().await.map_err(not_connected)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     let settings = Settings { remembers_together: true, ..Settings::default() };
@@ -42,6 +42,7 @@ pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared>
     let mut reader = Reader { client, namespace, world, notes: Vec::new(), unread: Vec::new() };
     reader.objects().await?;
     reader.named().await?;
+    reader.platform(system).await?;
     let Reader { mut world, notes, mut unread, .. } = reader;
     unread.extend(supply_secrets(&mut world)?);
     unread.sort();
@@ -64,6 +65,23 @@ impl Reader {
                 self.world.insert(object);
             }
         }
+        Ok(())
+    }
+
+    /// The baselines of the cluster.
+    async fn platform(&mut self, system: &str) -> anyhow::Result<()> {
+        let mut of = World::new(system, self.world.settings);
+        self.world.permissions.system_namespace = Some(system.to_owned());
+        if system != self.namespace {
+            let own = std::mem::replace(&mut self.namespace, system.to_owned());
+            let (kind, group) = (Kind::IdentityPolicy, idm_permission::GROUP);
+            let policies = self.list(group, "v1alpha1", kind.name(), kind.resource(), false).await;
+            self.namespace = own;
+            for policy in policies? {
+                of.insert(policy);
+            }
+        }
+        self.world.set_platform(of);
         Ok(())
     }
 

@@ -214,3 +214,34 @@ fn write_upstreams(rules: &BTreeMap<RuleLabels, Rule>, out: &mut Exposition) {
         family.sums(&labels.with(&[("backend", backend)]), &upstream.duration);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use idm_decide::{ShadowOutcome, Unjudged};
+    use idm_metrics::Format;
+    use idm_types::Reason;
+
+    use super::super::counts::shadow_number;
+    use super::*;
+
+    #[test]
+    fn verdicts_in_shadow_are_told_by_policy_outcome_and_reason() {
+        let metrics = Metrics::new(1);
+        let verdicts = metrics.add_core().shadows_of(&["shop/strict".to_owned()]);
+        let denied = ShadowOutcome::Denied(Reason::MissingRole);
+        for outcome in [denied, denied, ShadowOutcome::Permitted, ShadowOutcome::NotJudged(Unjudged::SingleUse)] {
+            verdicts[0].count(shadow_number(outcome));
+        }
+        let mut out = Exposition::new(Format::Prometheus);
+        metrics.render(&mut out);
+        let text = out.finish();
+        for (labels, count) in [
+            ("outcome=\"Denied\",reason=\"MissingRole\"", 2),
+            ("outcome=\"Permitted\",reason=\"\"", 1),
+            ("outcome=\"NotJudged\",reason=\"SingleUse\"", 1),
+        ] {
+            let line = format!("idm_shadow_decisions_total{{policy=\"shop/strict\",{labels}}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+    }
+}

@@ -202,15 +202,30 @@ fn on_gateway(lines: &str) -> String {
     )
 }
 
+/// The same on a GatewayClass, without authentication.
+fn on_class(lines: &str) -> String {
+    format!(
+        "kind: IdentityPolicy\nspec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: GatewayClass, name: \
+         a}}], {lines}}}"
+    )
+}
+
 fn broken() -> Vec<String> {
     let streams = "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], \
                    authentication: {methods: [{name: m, apiKey: {}}]}, openStreams: {}}";
     vec![
         ldap_over(""),
         ldap_over(&format!("trustBundleRef: {{name: s}}, pinnedKeys: ['{PINNED}']")),
+        on_gateway(
+            "enforcement: Shadow, tokenService: {issuer: 'https://a/t', audiences: [a], grants: [ClientCredentials]}",
+        ),
         on_gateway("baseline: {}"),
         on_gateway("baseline: {access: {policies: [a], methods: [GET]}}"),
         on_gateway("baseline: {methods: [apiKey]}").replace("kind: Gateway", "kind: HTTPRoute"),
+        // Of a class: without a baseline or with more, and with a section; elsewhere authentication is needed.
+        on_gateway("baseline: {methods: [apiKey]}").replace("kind: Gateway", "kind: GatewayClass"),
+        on_class("baseline: {methods: [apiKey]}").replace("name: a}", "name: a, sectionName: b}"),
+        on_class("baseline: {methods: [apiKey]}").replace("kind: GatewayClass", "kind: Gateway"),
         limited("rate: {requests: 1, perSeconds: 1}, concurrency: {requests: 1}"),
         limited("requestSize: {maxBytes: 1}, onStoreLoss: Local"),
         policy_limit("key: Address"),

@@ -77,11 +77,20 @@ impl Cluster {
                 }
             }
         }
+        let mut waiting = Vec::new();
+        objects.retain(|object| match unready(object) {
+            None => true,
+            Some(why) => {
+                let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+                waiting.push(format!("RoleBinding {name} is not ready, and is not counted: {why}"));
+                false
+            }
+        });
         let (bindings, problems) = crate::permissions::of(&objects, settings);
         let problems = problems
             .into_iter()
             .map(|(name, problem)| format!("RoleBinding {name}: {}: {}", problem.path, problem.message));
-        Ok((bindings, problems.collect()))
+        Ok((bindings, problems.chain(waiting).collect()))
     }
 
     /// The team of an object; `None` if it is of none.
@@ -186,6 +195,25 @@ fn covers(rule: &PolicyRule, resource: &str, name: Option<&str>, verbs: &[&str])
         && named
 }
 
+/// Why a RoleBinding gives no permissions now: the API server has not got them, or not those of this generation.
+fn unready(binding: &RoleBinding) -> Option<String> {
+    if binding.spec.role.is_some() {
+        return None;
+    }
+    let status = binding.status.clone().unwrap_or_default();
+    let Some(ready) = status.conditions.iter().find(|condition| condition.type_ == "Ready") else {
+        return Some("the operator has not reported about it".to_owned());
+    };
+    let of = ready.observed_generation.or(status.observed_generation);
+    match binding.metadata.generation {
+        Some(generation) if of.is_none_or(|of| of < generation) => {
+            Some(format!("the operator has not reported about generation {generation}"))
+        }
+        _ if ready.status != "True" => Some(format!("{}: {}", ready.reason, ready.message)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +227,34 @@ mod tests {
             resource_names: Some(all(names)).filter(|names| !names.is_empty()),
             ..PolicyRule::default()
         }
+    }
+
+    #[test]
+    fn a_binding_counts_when_the_api_server_has_its_permissions() {
+        let binding = |status: serde_json::Value, role: Option<&str>| -> RoleBinding {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "identity-manager.io/v1alpha1", "kind": "RoleBinding",
+                "metadata": {"name": "a", "namespace": "shop", "generation": 2},
+                "spec": {"role": role, "scope": {"project": {}}, "subjects": [{"user": "ana"}]},
+                "status": status,
+            }))
+            .expect("a RoleBinding")
+        };
+        let ready = |status: &str, reason: &str, generation: i64| {
+            serde_json::json!({"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "m",
+                "observedGeneration": generation, "lastTransitionTime": "2027-01-01T00:00:00Z"}]})
+        };
+        assert_eq!(unready(&binding(ready("True", "Ready", 2), None)), None);
+        for waiting in [
+            ready("False", "NotGranted", 2),
+            ready("False", "GuardNotInForce", 2),
+            ready("True", "Ready", 1),
+            serde_json::json!({}),
+            serde_json::Value::Null,
+        ] {
+            assert!(unready(&binding(waiting.clone(), None)).is_some(), "{waiting}");
+        }
+        assert_eq!(unready(&binding(serde_json::Value::Null, Some("writer"))), None, "it gives a role of gateways");
     }
 
     #[test]

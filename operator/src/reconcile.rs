@@ -68,14 +68,14 @@ async fn take_note(
         if matches!(seen.kind, Kind::Service | Kind::Deployment) && gateway::is_name(&seen.name()) {
             context.stored.forget_applied(&seen.namespace(), &seen.name());
         }
-        for namespace in concerned(&context.store, &seen) {
+        for namespace in concerned(&context.store, &seen, &context.settings.operator_namespace) {
             if seen.is_of_keys() { queue.add(&namespace, SETTLE) } else { queue.changed(&namespace, SETTLE) }
         }
     }
 }
 
 /// The namespaces that an event concerns.
-fn concerned(store: &watch::Store, seen: &Seen) -> BTreeSet<String> {
+fn concerned(store: &watch::Store, seen: &Seen, home: &str) -> BTreeSet<String> {
     let own = seen.namespace();
     let mut all = BTreeSet::from([own.clone()]);
     // Those whose routes may refer to the namespace, by its ReferenceGrants.
@@ -86,6 +86,11 @@ fn concerned(store: &watch::Store, seen: &Seen) -> BTreeSet<String> {
         Kind::GatewayClass => {
             all.extend(store.namespaces(Kind::Gateway));
             all.extend(world::with_routes(store));
+        }
+        // A baseline of the cluster is part of every gateway's configuration.
+        Kind::IdentityPolicy if own == home && objects().any(|policy| world::is_for_class(policy)) => {
+            all.extend(store.namespaces(Kind::Gateway));
+            all.extend(store.namespaces(Kind::IdentityPolicy));
         }
         // Routes elsewhere that name a Gateway say in their status what became of it.
         Kind::Gateway => all.extend(world::with_routes(store)),
@@ -167,6 +172,7 @@ fn known_world(context: &Context, namespace: &str) -> World {
     context.compiled.remember(&mut world);
     world.hashes = context.hashes.clone();
     world.permissions = permissions::settings(context);
+    world.set_platform(world::platform(&context.store, &context.settings.operator_namespace, settings));
     for tenant in world.tenants_mut() {
         tenant.hashes = context.hashes.clone();
         tenant.permissions = permissions::settings(context);
@@ -380,6 +386,7 @@ mod gateways;
 #[cfg(test)]
 pub(crate) mod parity;
 #[cfg(test)]
+mod platform;
 mod sealed;
 #[cfg(test)]
 mod unchanged;

@@ -70,6 +70,23 @@ fn routes(store: &Store, namespace: &str) -> Vec<Route> {
     routes
 }
 
+/// The policies of the operator's namespace, of which those for a GatewayClass hold everywhere.
+pub(crate) fn platform(store: &Store, namespace: &str, settings: Settings) -> World {
+    let mut world = World::new(namespace, settings);
+    for object in store.list(Kind::IdentityPolicy, namespace) {
+        if object.metadata.deletion_timestamp.is_none() {
+            world.insert(with_kind(&object, Kind::IdentityPolicy));
+        }
+    }
+    world
+}
+
+/// Whether a policy is for a GatewayClass.
+pub(crate) fn is_for_class(policy: &DynamicObject) -> bool {
+    let targets = policy.data.pointer("/spec/targetRefs").and_then(|targets| targets.as_array());
+    targets.into_iter().flatten().any(|target| target["kind"] == "GatewayClass")
+}
+
 /// The namespaces that the parents of a route name.
 pub(crate) fn parent_namespaces(route: &DynamicObject) -> Vec<String> {
     let parents = route.data.pointer("/spec/parentRefs").and_then(|parents| parents.as_array());

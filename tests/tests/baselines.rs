@@ -245,3 +245,94 @@ fn what_a_baseline_cannot_say_is_a_finding_at_its_field() {
         "{report:?}"
     );
 }
+
+/// A baseline of the cluster: on the class `idm`.
+fn cluster(baseline: &str) -> String {
+    format!(
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: IdentityPolicy\nmetadata: {{name: cluster, uid: uid of \
+         cluster}}\nspec:\n  targetRefs: [{{group: gateway.networking.k8s.io, kind: GatewayClass, name: idm}}]\n  \
+         baseline: {{{baseline}}}\n"
+    )
+}
+
+#[test]
+fn a_baseline_of_the_class_holds_at_every_gateway_of_a_folder_beside_that_of_the_gateway() {
+    let signer = SigningKey::generate(Algorithm::ES256, "k1").unwrap();
+    let upstream = Upstream::new();
+    let yaml = objects(upstream.address.port(), &signer.jwks()) + &cluster("methods: [apiKey, jwt]");
+    let both = yaml + &platform("methods: [apiKey, anonymous]");
+    let bed = Bed { gateway: InProcess::start_with(&[("all.yaml", &both)], &[]), upstream, signer };
+    let record = bed.refused(|| bed.get("open", "/", ""), 403, "BaselineNotMet");
+    assert!(record["detail"].as_str().unwrap().contains("default/cluster"), "{record}");
+    assert_eq!(record["policy"]["baselines"], json!(["default/cluster", "default/platform"]));
+    bed.refused(|| bed.with_token(&json!({})), 403, "BaselineNotMet");
+    assert_eq!(bed.with_key("keys").status, 200, "both allow");
+}
+
+/// The namespace `default` of a cluster whose operator is in `idm-system`, where these objects are.
+fn in_cluster(here: &str, system: &str, previous: Option<&Bundle>) -> Compiled {
+    let of = |namespace: &str, yaml: &str| {
+        let mut of = world(yaml);
+        of.namespace = namespace.into();
+        of.permissions.system_namespace = Some("idm-system".into());
+        of
+    };
+    let mut own = of("default", &(objects(8080, &json!({"keys": []})).replace("people", "others") + here));
+    own.set_platform(of("idm-system", system));
+    compile(&own, previous)
+}
+
+#[test]
+fn the_operators_namespace_alone_can_demand_something_of_the_whole_cluster() {
+    let demanding = in_cluster("", &cluster("methods: [apiKey]"), None);
+    assert_eq!(over(&demanding, "keys"), Ok(vec!["cluster".to_owned()]));
+    let key = &demanding.plan.policies.iter().find(|policy| policy.baseline.is_some()).unwrap().key;
+    assert_eq!(key.to_string(), "idm-system/cluster");
+    let mut findings = demanding.report.findings().iter();
+    let note = findings.find(|of| of.object.name == "keys" && of.cause == Cause::UnderBaseline);
+    assert!(note.is_some_and(|note| note.message.contains("'idm-system/cluster'")), "{note:?}");
+    let findings: Vec<_> = demanding.report.findings().iter().filter(|of| of.object.name == "cluster").collect();
+    assert!(findings.is_empty(), "its faults are said in its own namespace: {findings:?}");
+
+    let elsewhere = in_cluster(&cluster("methods: [apiKey]"), "", None);
+    assert_eq!(over(&elsewhere, "keys"), Ok(Vec::new()), "another namespace demands nothing");
+    let found = elsewhere.report.errors().find(|of| of.object.name == "cluster").map(|of| (of.path.as_str(), of.cause));
+    assert_eq!(found, Some(("spec.targetRefs[0]", Cause::RefNotPermitted)));
+
+    // One that is not for a class stays where it is; one of another class is not for these Gateways.
+    let other = cluster("methods: [apiKey]").replace("name: idm}", "name: other}");
+    assert_eq!(over(&in_cluster("", &other, None), "keys"), Ok(Vec::new()));
+    assert_eq!(over(&in_cluster("", &platform("methods: [apiKey]"), None), "keys"), Ok(Vec::new()));
+}
+
+#[test]
+fn a_baseline_of_the_cluster_that_cannot_be_used_closes_or_stays_as_it_was_and_a_shadow_does_neither() {
+    let good = in_cluster("", &cluster("methods: [apiKey]"), None);
+    let broken = cluster("methods: [magic]");
+    assert_eq!(over(&in_cluster("", &broken, None), "keys"), Err(Reason::PolicyInvalid));
+    let kept = in_cluster("", &broken, Some(&good.seal(1)));
+    assert_eq!(over(&kept, "keys"), Ok(vec!["cluster".to_owned()]));
+    assert_eq!(over(&in_cluster("", "", Some(&good.seal(1))), "keys"), Ok(Vec::new()), "it goes with its object");
+    let shadow = cluster("methods: [apiKey]").replace("  baseline:", "  enforcement: Shadow\n  baseline:");
+    let judged = in_cluster("", &shadow, None);
+    assert_eq!(over(&judged, "keys"), Ok(Vec::new()));
+    assert!(judged.plan.rules.iter().any(|rule| rule.name.contains("/keys ") && rule.shadows.len() == 1));
+}
+
+#[test]
+fn a_policy_on_a_class_has_a_baseline_and_nothing_else() {
+    let at = |policy: &str| {
+        let mut own = world(policy);
+        own.permissions.system_namespace = Some(own.namespace.clone());
+        let report = compile(&own, None).report;
+        report.errors().map(|of| of.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(at(&cluster("methods: [apiKey]")), Vec::<String>::new());
+    let more = cluster("methods: [apiKey]") + "  disclosure: Detailed\n";
+    assert_eq!(at(&more), ["spec.disclosure"]);
+    let two = cluster("methods: [apiKey]")
+        .replace("targetRefs: [", "targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: keys}, ");
+    assert!(at(&two).contains(&"spec.targetRefs".to_owned()));
+    let nothing = cluster("").replace("  baseline: {}\n", "");
+    assert_eq!(at(&nothing), ["spec.baseline"]);
+}

@@ -20,6 +20,8 @@ pub(crate) struct Candidate<'w> {
     pub(crate) targets: &'w [TargetReference],
     /// It has a baseline, or cannot be read.
     pub(crate) demands: bool,
+    /// It judges, and decides nothing.
+    pub(crate) shadow: bool,
 }
 
 /// A target that a policy can be attached to.
@@ -29,6 +31,8 @@ pub(crate) enum Target {
     Route(RouteKind, String),
     Listener(String, String),
     Gateway(String),
+    /// Of the cluster: only baselines are attached to it.
+    GatewayClass(String),
     Service(String, Option<String>),
 }
 
@@ -46,6 +50,7 @@ impl Target {
         Some(match (group.as_str(), kind.as_str(), section) {
             ("gateway.networking.k8s.io", "Gateway", Some(listener)) => Target::Listener(name, listener),
             ("gateway.networking.k8s.io", "Gateway", None) => Target::Gateway(name),
+            ("gateway.networking.k8s.io", "GatewayClass", None) => Target::GatewayClass(name),
             ("", "Service", port) => Target::Service(name, port),
             _ => return None,
         })
@@ -59,6 +64,7 @@ impl std::fmt::Display for Target {
             Target::Route(kind, route) => write!(f, "{} '{route}'", kind.name()),
             Target::Listener(gateway, listener) => write!(f, "listener '{listener}' of Gateway '{gateway}'"),
             Target::Gateway(gateway) => write!(f, "Gateway '{gateway}'"),
+            Target::GatewayClass(class) => write!(f, "GatewayClass '{class}'"),
             Target::Service(service, None) => write!(f, "Service '{service}'"),
             Target::Service(service, Some(port)) => write!(f, "port '{port}' of Service '{service}'"),
         }
@@ -74,20 +80,34 @@ pub(crate) struct Attachments {
     holders: BTreeMap<Placed, ObjectKey>,
     /// The policies with a baseline for each Gateway or listener, oldest first.
     baselines: BTreeMap<Placed, Vec<ObjectKey>>,
-    pub(crate) lost: Vec<(ObjectKey, Target, ObjectKey)>,
+    /// The same of policies in shadow, which hold nothing among the others.
+    shadows: Option<Box<Attachments>>,
+    lost: Vec<(ObjectKey, Target, ObjectKey)>,
 }
 
 impl Attachments {
-    /// Determines the holder of each target. `candidates` may be in any order.
-    pub(crate) fn settle(mut candidates: Vec<Candidate<'_>>) -> Self {
+    /// Determines the holder of each target. `candidates` may be in any order. Only those of the namespace `platform`
+    /// can hold for a GatewayClass.
+    pub(crate) fn settle(candidates: Vec<Candidate<'_>>, platform: &str) -> Self {
+        let (shadows, enforced) = candidates.into_iter().partition(|candidate| candidate.shadow);
+        Self { shadows: Some(Box::new(Self::of(shadows, platform))), ..Self::of(enforced, platform) }
+    }
+
+    fn of(mut candidates: Vec<Candidate<'_>>, platform: &str) -> Self {
         candidates.sort_by_key(|c| (c.meta.created.clone(), c.namespace, c.meta.name.clone()));
         let mut settled = Self::default();
-        for Candidate { namespace, meta, targets, demands } in candidates {
+        for Candidate { namespace, meta, targets, demands, shadow: _ } in candidates {
             let key = ObjectKey::new(namespace, &meta.name);
             for target in targets.iter().filter_map(Target::of) {
                 let placed = (namespace.to_owned(), target);
-                if demands && matches!(placed.1, Target::Gateway(_) | Target::Listener(..)) {
+                let is_of_class = matches!(placed.1, Target::GatewayClass(_));
+                let can_demand = matches!(placed.1, Target::Gateway(_) | Target::Listener(..))
+                    || is_of_class && namespace == platform;
+                if demands && can_demand {
                     settled.baselines.entry(placed.clone()).or_default().push(key.clone());
+                }
+                if is_of_class {
+                    continue;
                 }
                 match settled.holders.get(&placed) {
                     Some(winner) if *winner != key => settled.lost.push((key.clone(), placed.1, winner.clone())),
@@ -104,6 +124,44 @@ impl Attachments {
         let mut held = targets.iter().filter_map(|target| self.holders.get(target));
         let winner = held.next();
         (winner, held.filter(|policy| Some(*policy) != winner).collect())
+    }
+
+    /// The policy in shadow that would decide about a rule if it were enforced: one that is at least as specific as the
+    /// one that decides. What it would have to give way to is not its to judge.
+    pub(crate) fn shadow(&self, targets: &[Placed]) -> Option<&ObjectKey> {
+        let decides = targets.iter().position(|target| self.holders.contains_key(target));
+        let would = targets.iter().take(decides.map_or(targets.len(), |position| position + 1));
+        would.filter_map(|target| self.shadows.as_ref()?.holders.get(target)).next()
+    }
+
+    /// The policies in shadow whose targets these are, and that give way to a more specific one.
+    pub(crate) fn shadows_given_way(&self, targets: &[Placed]) -> Vec<&ObjectKey> {
+        let judging = self.shadow(targets);
+        let held = targets.iter().filter_map(|target| self.shadows.as_ref()?.holders.get(target));
+        held.filter(|policy| Some(*policy) != judging).collect()
+    }
+
+    /// The policies in shadow whose baselines would hold under these targets.
+    pub(crate) fn demanding_in_shadow(&self, targets: &[Placed]) -> Vec<&ObjectKey> {
+        self.shadows.as_ref().map(|shadows| shadows.demanding(targets)).unwrap_or_default()
+    }
+
+    /// All conflicts that were lost: (loser, target, winner).
+    pub(crate) fn all_lost(&self) -> impl Iterator<Item = &(ObjectKey, Target, ObjectKey)> {
+        self.lost.iter().chain(self.shadows.iter().flat_map(|shadows| &shadows.lost))
+    }
+
+    /// The Services that only policies in shadow are attached to, each with the policy.
+    pub(crate) fn unprotected_services<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Target, &'a ObjectKey)> {
+        let protected = |name: &str| self.services(namespace).any(|(held, _)| held == name);
+        let held = self.shadows.iter().flat_map(|shadows| &shadows.holders).filter(move |((of, _), _)| of == namespace);
+        held.filter_map(move |((_, target), policy)| match target {
+            Target::Service(name, _) if !protected(name) => Some((target, policy)),
+            _ => None,
+        })
     }
 
     /// Whether the most specific of these targets that a policy holds is a Gateway or a listener.
@@ -144,6 +202,7 @@ pub(crate) fn exists(world: &World, target: &Target) -> bool {
             route(*kind, name).is_some_and(|r| r.rules().any(|r| r.rule.name.as_deref() == Some(rule)))
         }
         Target::Gateway(name) => gateway(name).is_some(),
+        Target::GatewayClass(name) => world.classes.names().any(|class| class == name),
         Target::Listener(name, listener) => {
             gateway(name).is_some_and(|g| g.spec.listeners.iter().any(|l| l.name == *listener))
         }

@@ -46,6 +46,11 @@ impl Classes {
         }
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Whether a Gateway is ours to serve.
     pub fn holds(&self, gateway: &Gateway) -> bool {
         self.0.contains_key(&gateway.spec.gateway_class_name)

@@ -1,4 +1,5 @@
 mod resource;
+mod shadow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::listeners::{
 };
 use crate::lower::backend::service_backend;
 use crate::lower::backend_tls::report as report_backend_tls;
-use crate::lower::baseline::asks_for_claims;
+use crate::lower::baseline::{asks_for_claims, rules_ask_for_claims};
 use crate::lower::mtls::{lower_listener, lower_shown};
 use crate::lower::route::{LoweredMatch, LoweredRule, lower_rule};
 use crate::lower::token_service::base_path;
@@ -172,6 +173,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         certificates: Vec::new(),
         shown: BTreeMap::new(),
         covered: BTreeMap::new(),
+        judged: BTreeMap::new(),
         coverage: Vec::new(),
         open: None,
         keeps_previous: false,
@@ -181,6 +183,12 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     for of in &worlds {
         compiler.lower_policies(of, last);
     }
+    if let Some(platform) = world.platform() {
+        // Its faults are said in its own namespace.
+        let report = std::mem::take(&mut compiler.report);
+        compiler.lower_policies(platform, last);
+        compiler.report = report;
+    }
     compiler.add_open_policy();
     if let Some(previous) = previous.filter(|_| compiler.keeps_previous) {
         compiler.secrets.keep_from(&previous.secrets);
@@ -188,7 +196,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     for of in &worlds {
         report_backend_tls(of, &mut compiler.report);
     }
-    let attachments = compiler.settle_attachments(&worlds);
+    let attachments = compiler.settle_attachments(worlds.iter().copied().chain(world.platform()));
     let (listeners, ports) = compiler.listeners();
     let of_services = compiler.hosts_of_services(&attachments);
     let attached = attach(&worlds, &listeners);
@@ -200,6 +208,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     compiler.refuse_undescribed();
     compiler.report_overridden();
     compiler.report_baselines();
+    compiler.report_shadows(&attachments);
     compiler.keep_claims();
     let (credentials, grants) = lower_callers(&worlds, previous, &mut compiler.report);
     for broken in &world.broken {
@@ -299,6 +308,8 @@ struct Compiler<'w> {
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<ObjectKey, (usize, Vec<(String, ObjectKey)>)>,
+    /// What each policy in shadow judges, and what it cannot.
+    judged: BTreeMap<ObjectKey, shadow::Judged>,
     /// The same for each rule under each listener.
     coverage: Vec<Coverage>,
     /// The position of the policy of routes that no policy covers, where a Gateway of ours forwards those.
@@ -410,9 +421,10 @@ impl<'w> Compiler<'w> {
     }
 
     /// Faults in the targets of another namespace's policies are reported there.
-    fn settle_attachments(&mut self, worlds: &[&World]) -> Attachments {
+    fn settle_attachments<'a>(&mut self, worlds: impl Iterator<Item = &'a World>) -> Attachments {
         let world = self.world;
-        let candidates = worlds.iter().flat_map(|world| {
+        let compiler = &*self;
+        let candidates = worlds.flat_map(|world| {
             let namespace = world.namespace.as_str();
             let readable = world.policies.iter();
             let readable = readable.map(move |p| Candidate {
@@ -420,6 +432,7 @@ impl<'w> Compiler<'w> {
                 meta: &p.meta,
                 targets: &p.spec.target_refs,
                 demands: p.spec.baseline.is_some(),
+                shadow: compiler.is_in_shadow(namespace, p),
             });
             let broken = world.broken.iter().filter(|b| b.id.kind == "IdentityPolicy");
             readable.chain(broken.map(move |b| Candidate {
@@ -427,10 +440,12 @@ impl<'w> Compiler<'w> {
                 meta: &b.meta,
                 targets: &b.targets,
                 demands: true,
+                // One that cannot be read decides, unless its version in force does not.
+                shadow: compiler.in_force(&ObjectKey::new(namespace, &b.meta.name)).is_some_and(|policy| policy.shadow),
             }))
         });
-        let attachments = Attachments::settle(candidates.collect());
-        for (loser, target, winner) in attachments.lost.iter().filter(|(of, ..)| of.namespace == world.namespace) {
+        let attachments = Attachments::settle(candidates.collect(), self.world.platform_namespace());
+        for (loser, target, winner) in attachments.all_lost().filter(|(of, ..)| of.namespace == world.namespace) {
             let held = format!("{target} is already held by IdentityPolicy '{winner}', which is older");
             let (condition, cause, message) = if self.demands(loser) {
                 let message = format!("{held}: of this policy only the baseline is in force there");
@@ -452,16 +467,12 @@ impl<'w> Compiler<'w> {
                         path,
                         Condition::Accepted,
                         Cause::Invalid,
-                        "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
-                         Service of group ''",
+                        "target must be an HTTPRoute, GRPCRoute, Gateway or GatewayClass of group \
+                         'gateway.networking.k8s.io', or a Service of group ''",
                     ),
-                    Some(target) if !exists(world, &target) => self.report.push(
-                        &id,
-                        path,
-                        Condition::Accepted,
-                        Cause::TargetNotFound,
-                        format!("{target} must exist in this namespace{}", class_hint(&target)),
-                    ),
+                    Some(target) if !exists(world, &target) => {
+                        self.report.push(&id, path, Condition::Accepted, Cause::TargetNotFound, missing(&target))
+                    }
                     Some(_) => {}
                 }
             }
@@ -533,6 +544,7 @@ impl<'w> Compiler<'w> {
                 targets.push(of_route(Target::Route(kind, name.clone())));
                 targets.push(of_gateway(Target::Listener(gateway.name_any(), listener.name.clone())));
                 targets.push(of_gateway(Target::Gateway(gateway.name_any())));
+                targets.push(self.of_class(&gateway.spec.gateway_class_name));
                 let (winner, _) = attachments.covering(&targets);
                 let lowered = lowered.clone().map(|rule| self.show_certificate(&gateway.name_any(), rule));
                 let lowered = lowered.filter(|rule| !self.copies_keys(rule, winner, &path, &id));
@@ -554,6 +566,11 @@ impl<'w> Compiler<'w> {
                 }
             }
         }
+    }
+
+    /// A GatewayClass as a target: of the policies of the platform.
+    fn of_class(&self, class: &str) -> Placed {
+        (self.world.platform_namespace().to_owned(), Target::GatewayClass(class.to_owned()))
     }
 
     /// Takes the certificates that our Gateways show to backends.
@@ -623,7 +640,8 @@ impl<'w> Compiler<'w> {
             Err(detail) => (Handler::Refuse { reason: Reason::PolicyInvalid, detail }, Vec::new()),
         };
         let cors = lowered.and_then(|rule| rule.cors.clone());
-        let rule = self.add_rule(RouteRule { name: title, handler, cors, baselines });
+        let shadows = self.shadows(&title, &handler, attachments, targets);
+        let rule = self.add_rule(RouteRule { name: title, handler, cors, baselines, shadows });
         let inherited = attachments.holder_is_of_gateway(targets);
         let (policy, overridden) = (winner.cloned(), others.into_iter().cloned().collect());
         self.coverage.push(Coverage { covered, policy, inherited, overridden, rule });
@@ -712,7 +730,13 @@ impl<'w> Compiler<'w> {
         for (endpoint, paths) in endpoints {
             let handler = Handler::Issue { policy, endpoint };
             let name = format!("IdentityPolicy {key} token service: {}", endpoint.name());
-            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
+            let rule = self.add_rule(RouteRule {
+                name,
+                handler,
+                cors: None,
+                baselines: baselines.clone(),
+                shadows: Vec::new(),
+            });
             for path in paths {
                 let found = LoweredMatch::of_path(PathMatch::Exact(path));
                 self.push_entry(at, host.clone(), &found, rule, place, 0);
@@ -769,7 +793,13 @@ impl<'w> Compiler<'w> {
             let of = federation.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             let name = format!("IdentityPolicy {key} sign-in: {}{of}", endpoint.name());
             let handler = Handler::SignIn { policy: position, endpoint, federation };
-            let rule = self.add_rule(RouteRule { name, handler, cors: None, baselines: baselines.clone() });
+            let rule = self.add_rule(RouteRule {
+                name,
+                handler,
+                cors: None,
+                baselines: baselines.clone(),
+                shadows: Vec::new(),
+            });
             let found = LoweredMatch::of_path(PathMatch::Exact(path));
             self.push_entry(at, host.clone(), &found, rule, place, 0);
         }
@@ -842,6 +872,7 @@ impl<'w> Compiler<'w> {
             let of_port = |port: Option<String>| (world.namespace.clone(), Target::Service(name.clone(), port));
             let mut targets: Vec<Placed> = ports.iter().flatten().map(|port| of_port(Some(port.clone()))).collect();
             targets.push(of_port(None));
+            targets.extend(world.classes.names().map(|class| self.of_class(class)));
             let first = Place::default();
             let place = Place { name: format!("{}/{name}", world.namespace), ..Place::default() };
             let rule = self.push_rule(covered, lowered.as_ref(), 0, attachments, &targets, None);
@@ -934,9 +965,12 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// Policies keep the claims of tokens where a baseline asks for them.
+    /// Policies keep the claims of tokens where a baseline or a policy in shadow asks for them.
     fn keep_claims(&mut self) {
-        let asks = |policy: &Policy| policy.baseline.as_ref().is_some_and(asks_for_claims);
+        // The rules of a policy in shadow see the caller that an enforced one made.
+        let asks = |policy: &Policy| {
+            policy.baseline.as_ref().is_some_and(asks_for_claims) || policy.shadow && rules_ask_for_claims(policy)
+        };
         let keeps = self.policies.iter().any(asks);
         self.policies.iter_mut().for_each(|policy| policy.keeps_claims = keeps);
     }
@@ -1000,11 +1034,13 @@ fn annotated_hosts(service: &Service) -> impl Iterator<Item = Result<Host, &str>
     hostnames.map(|hostname| parse_host(hostname).ok_or(hostname))
 }
 
-fn class_hint(target: &Target) -> &'static str {
-    if matches!(target, Target::Gateway(_) | Target::Listener(..)) {
-        " and be of a GatewayClass of this controller"
-    } else {
-        ""
+fn missing(target: &Target) -> String {
+    match target {
+        Target::GatewayClass(_) => format!("{target} must exist and name this controller"),
+        Target::Gateway(_) | Target::Listener(..) => {
+            format!("{target} must exist in this namespace and be of a GatewayClass of this controller")
+        }
+        _ => format!("{target} must exist in this namespace"),
     }
 }
 

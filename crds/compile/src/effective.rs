@@ -27,6 +27,9 @@ pub struct EffectivePolicy {
     pub holds: Vec<Holding>,
     /// The parts of its targets about which another policy decides.
     pub overridden: Vec<Overriding>,
+    /// The parts of the traffic that it, or its baseline, judges in shadow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judges: Vec<String>,
     /// The settings. None where another generation than that of the object is in force.
     pub settings: Vec<Setting>,
 }
@@ -89,7 +92,7 @@ impl std::fmt::Display for SettingSource {
 
 /// The settings in force for a policy; `None` where there is no such policy.
 pub fn effective(world: &World, compiled: &Compiled, key: &ObjectKey) -> Option<EffectivePolicy> {
-    let worlds: Vec<&World> = std::iter::once(world).chain(world.tenants()).collect();
+    let worlds: Vec<&World> = std::iter::once(world).chain(world.tenants()).chain(world.platform()).collect();
     let id = ObjectId::new("IdentityPolicy", &key.namespace, &key.name);
     let object = policy_of(&worlds, key);
     let broken = worlds.iter().flat_map(|of| &of.broken).find(|broken| broken.id == id);
@@ -102,6 +105,11 @@ pub fn effective(world: &World, compiled: &Compiled, key: &ObjectKey) -> Option<
     let lost = compiled.coverage.iter().filter(|of| of.overridden.contains(key));
     let lost =
         lost.filter_map(|of| Some(Overriding { rule: of.covered.to_string(), by: of.policy.as_ref()?.to_string() }));
+    let judges = |of: &&Coverage| {
+        let shadows = plan.rules.get(of.rule).into_iter().flat_map(|rule| &rule.shadows);
+        shadows.filter_map(|shadow| plan.policies.get(shadow.policy)).any(|policy| policy.key == *key)
+    };
+    let judges: BTreeSet<_> = compiled.coverage.iter().filter(judges).map(|of| of.covered.to_string()).collect();
     let notes = compiled.report.about(&id).map(note).collect();
     let mut settings = Vec::new();
     if let (Some(object), Some(policy)) = (object, in_force.filter(|policy| policy.generation == generation)) {
@@ -117,6 +125,7 @@ pub fn effective(world: &World, compiled: &Compiled, key: &ObjectKey) -> Option<
         notes,
         holds: holds.into_iter().collect(),
         overridden: lost.collect::<BTreeSet<_>>().into_iter().collect(),
+        judges: judges.into_iter().collect(),
         settings,
     })
 }
@@ -171,6 +180,7 @@ fn defaults(spec: &IdentityPolicySpec, policy: &Policy) -> Vec<Setting> {
     let unset = |pointer: &str| written.pointer(pointer).is_none();
     let mut all: Vec<(String, Value)> = Vec::new();
     for (pointer, field, value) in [
+        ("/enforcement", "enforcement", "Enforce"),
         ("/authorization", "authorization", "being authenticated is enough"),
         ("/disclosure", "disclosure", "Minimal"),
         ("/upstream/credential", "upstream.credential", "Remove"),

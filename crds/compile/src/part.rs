@@ -147,7 +147,10 @@ fn rules_of(hosts: &mut [VirtualHost], secure_hosts: &mut [VirtualHost], all: &[
 /// The policies that rules refer to, in their order, with rules that refer to their new places.
 fn policies_of(mut rules: Vec<RouteRule>, all: &[Policy]) -> (Vec<RouteRule>, Vec<Policy>) {
     fn places(rules: &mut [RouteRule]) -> impl Iterator<Item = &mut usize> {
-        rules.iter_mut().flat_map(|rule| rule.handler.policy_mut().into_iter().chain(&mut rule.baselines))
+        rules.iter_mut().flat_map(|rule| {
+            let shadows = rule.shadows.iter_mut().map(|shadow| &mut shadow.policy);
+            rule.handler.policy_mut().into_iter().chain(&mut rule.baselines).chain(shadows)
+        })
     }
     let used: BTreeSet<usize> = places(&mut rules).map(|place| *place).collect();
     let new: BTreeMap<usize, usize> = used.iter().enumerate().map(|(new, old)| (*old, new)).collect();

@@ -117,6 +117,10 @@ pub enum Cause {
     UnderBaseline,
     /// What is stored does not open, or what is new cannot be sealed.
     SealingFailed,
+    /// The policy judges requests and is not enforced.
+    Shadow,
+    /// A policy in shadow has a target that nothing enforced decides about.
+    Unprotected,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -156,6 +160,8 @@ impl Cause {
             Cause::GuardNotInForce => "GuardNotInForce",
             Cause::UnderBaseline => "UnderBaseline",
             Cause::SealingFailed => "SealingFailed",
+            Cause::Shadow => "Shadow",
+            Cause::Unprotected => "Unprotected",
             Cause::Directory(reason) => reason.code(),
         }
     }
@@ -180,7 +186,11 @@ impl Finding {
     /// True when the object is in force nevertheless.
     pub fn is_note(&self) -> bool {
         let of_keys = matches!(self.cause, Cause::KeysEnded | Cause::NotRotated);
-        of_keys || matches!(self.cause, Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline)
+        of_keys
+            || matches!(
+                self.cause,
+                Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline | Cause::Shadow
+            )
     }
 }
 

@@ -80,7 +80,7 @@ impl World {
         let covers = |targets: &[TargetReference]| {
             targets.iter().filter_map(Target::of).any(|target| match target {
                 Target::Route(kind, name) | Target::RouteRule(kind, name, _) => names.contains(&(kind, name)),
-                Target::Gateway(_) | Target::Listener(..) | Target::Service(..) => false,
+                Target::Gateway(_) | Target::GatewayClass(_) | Target::Listener(..) | Target::Service(..) => false,
             })
         };
         let covered = tenant.policies.iter().any(|policy| covers(&policy.spec.target_refs))

@@ -43,7 +43,7 @@ pub struct Node {
 pub enum State {
     /// It is in force; of a rule: callers must authenticate.
     Enforced,
-    /// More specific policies decide everywhere.
+    /// Other policies decide everywhere.
     Overridden,
     /// Requests pass without a credential.
     Open,
@@ -74,7 +74,7 @@ pub enum Relation {
     Protects,
     /// A policy that is attached to the Gateway decides, or its baseline holds.
     Inherits,
-    /// A policy would decide if another were not more specific.
+    /// A policy would decide if another were not more specific, or if it were enforced.
     Overridden,
 }
 
@@ -140,6 +140,8 @@ struct Drawing {
     /// Policies that decide somewhere, and those that are overridden somewhere.
     deciding: BTreeSet<ObjectKey>,
     overridden: BTreeSet<ObjectKey>,
+    /// Policies that judge in shadow.
+    shadows: BTreeSet<ObjectKey>,
 }
 
 impl Drawing {
@@ -204,6 +206,11 @@ impl Drawing {
             self.overridden.insert(policy.clone());
             self.edge(of(policy), node.clone(), Relation::Overridden);
         }
+        let shadows = found.iter().flat_map(|rule| &rule.shadows);
+        for shadow in shadows.filter_map(|shadow| plan.policies.get(shadow.policy)) {
+            self.shadows.insert(shadow.key.clone());
+            self.edge(of(&shadow.key), node.clone(), Relation::Overridden);
+        }
         let baselines = found.iter().flat_map(|rule| &rule.baselines);
         for other in baselines.filter_map(|position| plan.policies.get(*position)) {
             self.deciding.insert(other.key.clone());
@@ -218,7 +225,7 @@ impl Drawing {
         for finding in compiled.report.errors().filter(|finding| finding.cause != Cause::Overridden) {
             errors.entry(&finding.object).or_insert(finding);
         }
-        let worlds = || std::iter::once(world).chain(world.tenants());
+        let worlds = || std::iter::once(world).chain(world.tenants()).chain(world.platform());
         let read = worlds().flat_map(|of| of.policies.iter().map(move |policy| (of, &policy.meta.name)));
         let broken = worlds().flat_map(|of| of.broken.iter().map(move |broken| (of, broken)));
         let broken = broken.filter(|(_, broken)| broken.id.kind == "IdentityPolicy");
@@ -228,6 +235,9 @@ impl Drawing {
             let (state, note) = match error {
                 Some(finding) => (State::Broken, Some(finding.message.clone())),
                 None if self.deciding.contains(&key) => (State::Enforced, None),
+                None if self.shadows.contains(&key) => {
+                    (State::Overridden, Some("it judges requests in shadow, and others decide about them".into()))
+                }
                 None if self.overridden.contains(&key) => {
                     (State::Overridden, Some("more specific policies decide about all of its targets".into()))
                 }

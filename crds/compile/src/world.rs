@@ -146,6 +146,8 @@ pub struct World {
     pub(crate) tenants: Vec<World>,
     /// Whether it is one of the tenants of another world.
     pub(crate) is_tenant: bool,
+    /// See [`World::platform`].
+    pub(crate) platform: Option<Box<World>>,
     /// The addresses of the API server, which no backend may have; none for a folder.
     pub api_server: Vec<std::net::IpAddr>,
     /// The facts that RoleBindings with permissions rest on.
@@ -202,6 +204,33 @@ impl World {
             _ => return false,
         }
         true
+    }
+
+    /// The baselines of the cluster, which are in another namespace, the operator's.
+    pub fn platform(&self) -> Option<&World> {
+        self.platform.as_deref()
+    }
+
+    /// The namespace whose policies may be for a GatewayClass: the operator's, or that of a folder.
+    pub(crate) fn platform_namespace(&self) -> &str {
+        self.permissions.system_namespace.as_deref().unwrap_or(&self.namespace)
+    }
+
+    /// Takes the baselines of the cluster from the operator's namespace. Nothing else of it is kept.
+    pub fn set_platform(&mut self, mut of: World) {
+        let is_for_class =
+            |targets: &[idm_api::v1alpha1::TargetReference]| targets.iter().any(|target| target.kind == "GatewayClass");
+        of.policies.retain(|policy| is_for_class(&policy.spec.target_refs));
+        of.broken.retain(|broken| broken.id.kind == "IdentityPolicy" && is_for_class(&broken.targets));
+        let is_any = of.namespace != self.namespace && !(of.policies.is_empty() && of.broken.is_empty());
+        self.platform = is_any.then(|| {
+            let World { namespace, settings, policies, broken, .. } = of;
+            let (classes, permissions) = (self.classes.clone(), self.permissions.clone());
+            let mut kept = World { policies, broken, classes, permissions, ..World::new(&namespace, settings) };
+            kept.is_tenant = true;
+            kept.sort();
+            Box::new(kept)
+        });
     }
 
     /// The Gateways that are ours to serve.

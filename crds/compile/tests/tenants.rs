@@ -87,7 +87,7 @@ fn an_invalid_change_keeps_the_policy_of_its_own_namespace() {
     let before = compile(&infra, None).seal(1);
     let mut infra = world(GATEWAY.to_owned());
     let mut broken = tenant("token-service.yaml", "a");
-    broken.policies[0].spec.authentication.methods.clear();
+    broken.policies[0].spec.authentication.as_mut().unwrap().methods.clear();
     infra.add_tenant(broken);
     let kept = compile(&infra, Some(&before));
     assert!(errors(&kept).contains(&"IdentityPolicy a/orders Programmed InvalidKeptPrevious".to_owned()));

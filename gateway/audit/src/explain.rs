@@ -62,6 +62,7 @@ pub(crate) fn explain(record: &Value, asked: Asked) -> Explanation {
     }
     steps.upstream(record);
     steps.outcome(record);
+    steps.shadows(record);
     Explanation { verdict: verdict(record, asked), steps: steps.all, advice: advice(record) }
 }
 
@@ -203,6 +204,26 @@ impl Steps {
             self.stage(Stage::Upstream, "upstream", format!("{}{mirrors}", text(record, "/upstream")));
         }
         self.refused_at(Stage::Answer, "answer", "what the policy makes of the upstream's answer");
+    }
+
+    /// Policies that judged and changed nothing. What they would have refused is no check that failed.
+    fn shadows(&mut self, record: &Value) {
+        for shadow in record["shadow"].as_array().into_iter().flatten() {
+            let text = |pointer: &str| text(shadow, pointer);
+            let part = if shadow["baseline"] == true { "the baseline of IdentityPolicy" } else { "IdentityPolicy" };
+            let verdict = match text("/outcome") {
+                "Permitted" => "would have permitted it".to_owned(),
+                "Denied" => format!("would have refused it: {}", text("/reason")),
+                _ => format!("did not judge it: {}", text("/reason")),
+            };
+            let rule = Some(text("/rule")).filter(|rule| !rule.is_empty());
+            let rule = rule.map(|rule| format!(" (rule {rule})")).unwrap_or_default();
+            let detail = Some(text("/detail")).filter(|detail| !detail.is_empty());
+            let detail = detail.map(|detail| format!(", {detail}")).unwrap_or_default();
+            let (name, generation) = (text("/policy"), &shadow["generation"]);
+            let what = format!("{part} {name} (generation {generation}) {verdict}{rule}{detail}; it is not enforced");
+            self.line(true, "shadow", what);
+        }
     }
 
     /// Tokens that were used or issued.

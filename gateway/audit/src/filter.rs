@@ -72,6 +72,38 @@ impl RecordOutcome {
     }
 }
 
+/// How a policy in shadow would have decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShadowedAs {
+    /// It would have permitted the request.
+    Permitted,
+    /// It would have refused it.
+    Denied,
+    /// It has no verdict.
+    NotJudged,
+}
+
+impl ShadowedAs {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Permitted, Self::Denied, Self::NotJudged];
+
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Permitted => "Permitted",
+            Self::Denied => "Denied",
+            Self::NotJudged => "NotJudged",
+        }
+    }
+}
+
+impl FromStr for ShadowedAs {
+    type Err = NoSuchWord;
+    fn from_str(text: &str) -> Result<Self, NoSuchWord> {
+        chosen(text, &Self::ALL, Self::name)
+    }
+}
+
 /// The word is none of those that are possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoSuchWord(Vec<&'static str>);
@@ -112,6 +144,8 @@ pub struct RecordFilter {
     pub outcome: Option<RecordOutcome>,
     /// The reason of a refusal or failure.
     pub reason: Option<Reason>,
+    /// How some policy in shadow would have decided.
+    pub shadow: Option<ShadowedAs>,
     /// The namespace of the policy that decided, or of the object that changed.
     pub namespace: Option<String>,
     /// One of these namespaces, beside `namespace`: those that the person who asks may know about.
@@ -144,7 +178,7 @@ const WHO: [&str; 7] = [
 const POLICY: &str = "policy.name";
 const CREDENTIAL: &str = "identity.credential";
 /// Texts that a server keeps as they are.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "id",
     "reason",
     "namespace",
@@ -162,6 +196,8 @@ const NAMES: [&str; 17] = [
     "object.name",
     "actor",
     "by.names",
+    "shadow.policy",
+    "shadow.reason",
 ];
 /// Texts that a server keeps as words.
 const MESSAGES: [&str; 2] = ["detail", "diff"];
@@ -191,6 +227,7 @@ impl RecordFilter {
         };
         kind && self.reason.is_none_or(|reason| line.contains(reason.code()))
             && self.outcome.is_none_or(|outcome| line.contains(outcome.name()))
+            && self.shadow.is_none_or(|_| line.contains(r#""shadow":["#))
     }
 
     /// The same as a query of Elasticsearch.
@@ -214,6 +251,7 @@ impl RecordFilter {
         let mut groups = vec![kinds.map(|kind| Test::Is("kind", kind.name())).collect::<Vec<_>>()];
         groups.extend(self.outcome.map(|outcome| vec![Test::Is(outcome.field(), outcome.name())]));
         groups.extend(self.reason.map(|reason| vec![Test::Is("reason", reason.code())]));
+        groups.extend(self.shadow.map(|shadow| vec![Test::Is("shadow.outcome", shadow.name())]));
         let namespace = |name| vec![Test::Is("namespace", name), Test::Is("object.namespace", name)];
         groups.extend(self.namespace.as_deref().map(namespace));
         // Of no namespace it is a group without a test, which nothing fulfils.

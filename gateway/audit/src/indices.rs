@@ -76,6 +76,8 @@ pub(crate) fn fields() -> Map<String, Value> {
         "completion_tokens": {"type": "long"}, "estimated": {"type": "boolean"}}},
         "issued": {"properties": {"grant": keyword, "subject": keyword, "token": keyword, "scopes": keyword,
         "audiences": keyword, "lifetime_seconds": {"type": "long"}}},
+        "shadow": {"properties": {"policy": keyword, "generation": {"type": "long"}, "baseline": {"type": "boolean"},
+        "outcome": keyword, "reason": keyword, "rule": keyword, "detail": {"type": "text"}}},
         "action": keyword, "actor": keyword, "diff": {"type": "text"},
         "by": {"properties": {"evidence": keyword, "names": keyword, "uid": keyword, "groups": keyword,
         "manager": keyword}},

@@ -29,13 +29,13 @@ mod writer;
 
 pub use chain::{ChainHead, ChainKey, LEAST_KEY, NoHead, ShortKey};
 pub use explain::{Explanation, Step};
-pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome, RecordTests};
+pub use filter::{NoSuchWord, RecordFilter, RecordKind, RecordOutcome, RecordTests, ShadowedAs};
 pub use order::InOrder;
 pub(crate) use read::Follower;
 pub use read::find;
 pub use record::{
     Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
-    DecisionRequest, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
+    DecisionRequest, DecisionShadow, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
 };
 pub use records::Records;
 pub use search::{Cursor, NoCursor, Page, read};

@@ -85,6 +85,32 @@ pub struct Decision<'r> {
     /// The token that was issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued: Option<DecisionIssued<'r>>,
+    /// The verdicts of policies in shadow, which changed nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<DecisionShadow<'r>>,
+}
+
+/// The verdict of a policy that is not enforced.
+#[derive(Serialize)]
+pub struct DecisionShadow<'r> {
+    /// The policy, with its namespace.
+    pub policy: &'r str,
+    /// Its generation.
+    pub generation: i64,
+    /// It is the policy's baseline that judged.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub baseline: bool,
+    /// `Permitted`, `Denied` or `NotJudged`.
+    pub outcome: &'r str,
+    /// The reason of a refusal, or why there is no verdict.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub reason: &'r str,
+    /// The rule that would have granted or refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'r str>,
+    /// The values that were compared.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub detail: &'r str,
 }
 
 /// The distributed trace of a request.

@@ -162,16 +162,24 @@ impl StoredRecord {
         lines.join("; ")
     }
 
-    /// The texts of a field, which is named by its path with dots.
+    /// The texts of a field, which is named by its path with dots. A list on the way stands for its items, as in an
+    /// index of a server.
     pub(crate) fn texts<'s>(&'s self, field: &str) -> impl Iterator<Item = &'s str> + use<'s> {
-        let value = field.split('.').try_fold(&self.value, |value, name| value.get(name));
-        let many = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        value.and_then(Value::as_str).into_iter().chain(many.iter().filter_map(Value::as_str))
+        let mut values = vec![&self.value];
+        for name in field.split('.') {
+            values = values.into_iter().flat_map(items).filter_map(|value| value.get(name)).collect();
+        }
+        values.into_iter().flat_map(items).filter_map(Value::as_str)
     }
 
     fn text<'s>(&'s self, pointer: &str, otherwise: &'s str) -> &'s str {
         self.value.pointer(pointer).and_then(Value::as_str).unwrap_or(otherwise)
     }
+}
+
+/// The items of a list, or the one value.
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
 }
 
 /// Makes the control characters in all texts visible.

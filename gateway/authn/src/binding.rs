@@ -24,20 +24,51 @@ pub(crate) fn check<'a>(
     context: MethodContext<'a>,
 ) -> Recheck<'a> {
     let MethodContext { view, memory, now, .. } = context;
-    let not_bound = |why: &str| Recheck::Done(Err(Refusal::new(Reason::TokenNotBound, why)));
+    match wanted_proof(confirmation, identity, scheme_is_dpop, view) {
+        Ok(Some(jkt)) => Recheck::Wait(Box::pin(async move {
+            proof(Some(jkt), Some(token), view, memory, now).await?;
+            certificate(confirmation, identity, view)
+        })),
+        Ok(None) => Recheck::Done(Ok(())),
+        Err(refusal) => Recheck::Done(Err(refusal)),
+    }
+}
+
+/// The same for a policy in shadow: whether the proof was used before is not asked, because the policy that let the
+/// request in has used it up.
+pub(crate) fn judge(
+    confirmation: Confirmation,
+    identity: &Identity,
+    token: &str,
+    scheme_is_dpop: bool,
+    context: MethodContext<'_>,
+) -> Result<(), Refusal> {
+    let MethodContext { view, now, .. } = context;
+    if let Some(jkt) = wanted_proof(confirmation, identity, scheme_is_dpop, view)? {
+        read_proof(Some(jkt), Some(token), view, now)?;
+        certificate(confirmation, identity, view)?;
+    }
+    Ok(())
+}
+
+/// The thumbprint of the key whose proof the token needs; `None` where it needs none and everything else is right.
+fn wanted_proof<'i>(
+    confirmation: Confirmation,
+    identity: &'i Identity,
+    scheme_is_dpop: bool,
+    view: RequestView<'_>,
+) -> Result<Option<&'i str>, Refusal> {
+    let not_bound = |why: &str| Err(Refusal::new(Reason::TokenNotBound, why));
     let Binding { jkt, x5t: _, other } = &identity.binding;
     if *other {
         return not_bound("the token is bound in a way that is not known here");
     }
     match (jkt, scheme_is_dpop) {
-        (Some(jkt), true) => Recheck::Wait(Box::pin(async move {
-            proof(Some(jkt), Some(token), view, memory, now).await?;
-            certificate(confirmation, identity, view)
-        })),
+        (Some(jkt), true) => Ok(Some(jkt)),
         (Some(_), false) => not_bound("the token is bound to a DPoP key and was sent with another scheme"),
         (None, true) => not_bound("the token is not bound to a DPoP key"),
         (None, false) if confirmation.dpop => not_bound("the policy wants tokens that are bound to a DPoP key"),
-        (None, false) => Recheck::Done(certificate(confirmation, identity, view)),
+        (None, false) => certificate(confirmation, identity, view).map(|()| None),
     }
 }
 
@@ -64,6 +95,22 @@ pub(crate) async fn proof(
     memory: &Memory,
     now: Timestamp,
 ) -> Result<String, Refusal> {
+    let (thumbprint, used) = read_proof(jkt, token, view, now)?;
+    match memory.store.claim(&used, (MAX_AGE + MAX_AHEAD + 1) * 1000, now).await {
+        Ok(true) => Ok(thumbprint),
+        Ok(false) => Err(Refusal::new(Reason::InvalidProof, "the proof was used before")),
+        Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
+    }
+}
+
+/// Checks a proof but for its being used once. Returns the thumbprint of its key, and the name under which it is used
+/// up.
+fn read_proof(
+    jkt: Option<&str>,
+    token: Option<&str>,
+    view: RequestView<'_>,
+    now: Timestamp,
+) -> Result<(String, Key), Refusal> {
     let invalid = |why: &str| Refusal::new(Reason::InvalidProof, why.to_owned());
     let mut proofs = view.headers.get_all("dpop").iter();
     let text = match (proofs.next().map(http::HeaderValue::to_str), proofs.next()) {
@@ -95,11 +142,8 @@ pub(crate) async fn proof(
     }
     let id =
         claims.text("jti").filter(|id| !id.is_empty() && id.len() <= 256).ok_or_else(|| invalid("`jti` is missing"))?;
-    match memory.store.claim(&Key::of(&["dpop", &thumbprint, id]), (MAX_AGE + MAX_AHEAD + 1) * 1000, now).await {
-        Ok(true) => Ok(thumbprint),
-        Ok(false) => Err(invalid("the proof was used before")),
-        Err(error) => Err(Refusal::new(Reason::StoreUnavailable, error.to_string())),
-    }
+    let used = Key::of(&["dpop", &thumbprint, id]);
+    Ok((thumbprint, used))
 }
 
 /// Host and path must agree (RFC 9449 §4.3 step 9). The scheme is left out: TLS may end in front of the gateway.

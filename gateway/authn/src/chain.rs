@@ -159,6 +159,10 @@ impl ArmedPolicy {
         self.methods.iter().any(|(_, method)| method.believes_proxy(address))
     }
 
+    pub(crate) fn anonymous(&self) -> Option<&MethodName> {
+        self.anonymous.as_ref()
+    }
+
     pub(crate) fn methods(&self) -> impl Iterator<Item = &(MethodName, Arc<dyn Method>)> {
         self.methods.iter()
     }
@@ -406,6 +410,7 @@ impl ArmedPolicy {
             memory: &self.memory,
             view,
             now,
+            shadow: false,
         }
     }
 
@@ -428,7 +433,7 @@ impl ArmedPolicy {
     }
 
     /// The places where credentials are looked for, in words.
-    fn expectation(&self) -> String {
+    pub(crate) fn expectation(&self) -> String {
         let session = self.sign_in().map(|_| "the session of a browser".to_owned());
         let places: Vec<String> = self.sources().map(describe).chain(session).collect();
         format!("the policy looks for {}", places.join(", "))

@@ -18,6 +18,7 @@ use idm_types::{MethodName, Reason, Refusal, Timestamp};
 
 use crate::examined::Examined;
 use crate::guessed::GuessedUser;
+use crate::judged::Unjudged;
 use crate::{CredentialTable, Grants, Memory};
 
 /// One way of authenticating callers, armed with the keys and settings of its policy.
@@ -45,6 +46,12 @@ pub(crate) trait Method: Send + Sync {
     /// Checks every request, whether the verdict is new or kept: proof of possession, revocation, single use. That the
     /// Credential of an identity is still valid is checked before, for all methods.
     fn recheck<'a>(&'a self, context: MethodContext<'a>, proven: Proven<'a>) -> Recheck<'a>;
+
+    /// Verifies a credential for a policy in shadow: at once, without asking anybody and without a trace.
+    fn judge(&self, context: MethodContext<'_>, credential: &str) -> Result<Attempt, Unjudged>;
+
+    /// The checks of every request, as far as a policy in shadow can make them.
+    fn judge_again(&self, context: MethodContext<'_>, proven: Proven<'_>) -> Result<(), Refusal>;
 
     /// The `WWW-Authenticate` values for a refusal with status 401; none where the method has no scheme.
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String>;
@@ -159,6 +166,8 @@ pub(crate) struct MethodContext<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) view: RequestView<'a>,
     pub(crate) now: Timestamp,
+    /// The policy only judges: nothing may be noted.
+    pub(crate) shadow: bool,
 }
 
 impl MethodContext<'_> {

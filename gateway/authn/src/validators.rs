@@ -14,6 +14,7 @@ use crate::directory::{ArmedDirectory, TypedName, unanswered};
 use crate::federated::Federated;
 use crate::guessed::GuessedUser;
 use crate::guesses::{Turn, Waiting};
+use crate::judged::Unjudged;
 use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext, NewVerdict};
 use crate::password::Compared;
@@ -102,6 +103,21 @@ impl Validators {
             wait_out(refusal, began).await;
         }
         attempt
+    }
+
+    /// The verdict of a policy in shadow: on a password that was verified lately, and on a user whom no source knows.
+    pub(crate) fn judge(&self, context: MethodContext<'_>, pair: Pair) -> Result<Attempt, Unjudged> {
+        let Some((username, password)) = pair.checked() else {
+            return Ok(Attempt::Rejected(context.denied(Reason::MalformedCredential, UNUSABLE_PAIR)));
+        };
+        if self.directories().next().is_some() {
+            return Err(Unjudged::OutsideServer);
+        }
+        let known = self.credentials().and_then(|selector| context.table.by_username(&username, selector));
+        match known {
+            Some(_) => self.proven(context, &username, &password).ok_or(Unjudged::PasswordUnverified),
+            None => Ok(unknown(context, &username)),
+        }
     }
 
     /// Asks the sources in order, or the one alone that the name's realm belongs to.

@@ -55,6 +55,16 @@ impl Rules {
         Ok(Permit { who, rule })
     }
 
+    /// The same question of a policy in shadow: the first rule that grants, and no evidence.
+    pub fn judge(
+        &self,
+        request_method: &str,
+        facts: &Facts<'_>,
+        identity: &Identity,
+    ) -> Result<Option<&RuleName>, Refusal> {
+        self.granting(request_method, facts, identity)
+    }
+
     /// The first rule that grants; `None` when the policy has no rules.
     fn granting(
         &self,

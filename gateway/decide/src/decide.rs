@@ -31,7 +31,7 @@ use crate::query::Query;
 use crate::router::{Ambiguous, Asked as AskedFor};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Metering, Peer, Process, Trace, forms, framing, resource};
+use crate::{Metering, Peer, Process, Trace, forms, framing, resource, shadow};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -132,6 +132,9 @@ where
     let asked = Asked { context, rule: found, policy, view, source, caller };
     let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited } =
         permit(asked, who, body, trace).await?;
+    if !found.shadows.is_empty() {
+        trace.shadows = shadow::judge(context, found, view, &canonical.read_path(), permit.who().identity());
+    }
     if let Some(changed) = changed {
         head.headers = changed;
     }

@@ -22,6 +22,7 @@ use crate::prepare::apply_edits;
 use crate::reserved::UsedHeaders;
 use crate::router::Router;
 use crate::scrub::Reserved;
+use crate::shadow::ArmedShadow;
 
 /// The reason why a plan could not be armed. The previous engine keeps serving.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,8 @@ pub(crate) struct ArmedRule {
     /// The policies whose baselines hold for it: positions and names.
     baselines: Box<[usize]>,
     pub(crate) baseline_names: Box<[String]>,
+    /// What judges its requests and refuses none.
+    pub(crate) shadows: Box<[ArmedShadow]>,
 }
 
 pub(crate) enum ArmedHandler {
@@ -200,8 +203,10 @@ impl Engine {
         for policy in policies {
             armed.push(arm_policy(policy, &bundle.secrets, &mut resources)?);
         }
+        // A policy in shadow reserves no header: what callers may send to an upstream does not depend on it.
         let read = policies.iter().map(|policy| {
-            PolicyHeaders::of(policy).map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
+            let headers = if policy.shadow { Ok(PolicyHeaders::default()) } else { PolicyHeaders::of(policy) };
+            headers.map_err(|problem| EngineError::Plan(format!("policy {}: {problem}", policy.key)))
         });
         let matches = hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).flat_map(|entry| &entry.headers);
         let mut headers =
@@ -218,7 +223,8 @@ impl Engine {
                 let baselines = baselines_of(rule, policies)?;
                 let names = baselines.iter().filter_map(|of| policies.get(*of)).map(|of| of.key.to_string());
                 let baseline_names = names.collect();
-                Ok(ArmedRule { name: rule.name.clone(), handler, cors, paths, baselines, baseline_names })
+                let shadows = ArmedShadow::arm(rule, policies)?;
+                Ok(ArmedRule { name: rule.name.clone(), handler, cors, paths, baselines, baseline_names, shadows })
             })
             .collect::<Result<_, EngineError>>()?;
         if hosts.iter().chain(secure_hosts).flat_map(|host| &host.entries).any(|entry| entry.rule >= rules.len()) {
@@ -227,7 +233,7 @@ impl Engine {
         let router = Router::new(hosts);
         let secure_router = Router::new(secure_hosts);
         let (reserved, used) = (headers.used.everywhere(), headers.used.used());
-        let signs_in = armed.iter().any(|policy| policy.armed.sign_in().is_some());
+        let signs_in = armed.iter().any(|of| !of.armed.plan().shadow && of.armed.sign_in().is_some());
         Ok(Self {
             namespace: namespace.clone(),
             digest: bundle.plan_digest(),

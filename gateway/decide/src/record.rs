@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use http::Method;
 use idm_audit::{
-    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionTrace, DecisionUsage, Outcome,
-    Record, SCHEMA,
+    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionShadow, DecisionTrace,
+    DecisionUsage, Outcome, Record, SCHEMA,
 };
+use idm_plan::ShadowPart;
 use idm_transform::Usage;
 use idm_types::{DecisionId, MethodName, Reason, RuleName, Timestamp};
 
-use crate::{Armed, Process, Trace};
+use crate::{Armed, Engine, Process, ShadowVerdict, Trace};
 
 /// Longer paths and hosts are truncated in the record, in characters; other code limits the request itself.
 pub const MAX_TEXT: usize = 2048;
@@ -102,7 +103,20 @@ pub fn record<'r>(
             audiences: &issued.audiences,
             lifetime_seconds: issued.lifetime_seconds,
         }),
+        shadow: trace.shadows.iter().map(|verdict| shadow(engine, verdict)).collect(),
     })
+}
+
+fn shadow<'r>(engine: Option<&Engine>, verdict: &'r ShadowVerdict) -> DecisionShadow<'r> {
+    DecisionShadow {
+        policy: &verdict.name,
+        generation: engine.and_then(|engine| engine.policy(verdict.policy)).map_or(0, |policy| policy.generation),
+        baseline: verdict.part == ShadowPart::Baseline,
+        outcome: verdict.outcome.name(),
+        reason: verdict.outcome.reason(),
+        rule: verdict.rule.as_ref().map(RuleName::as_str),
+        detail: &verdict.detail,
+    }
 }
 
 fn outcome(reason: Option<Reason>) -> Outcome {

@@ -8,6 +8,7 @@ use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceContext};
 
 use crate::cors::Sharing;
 use crate::limits::LimitFields;
+use crate::shadow::ShadowVerdict;
 
 /// The stage that a request reached and the facts found out about it, for the record. It is filled in as the decision
 /// proceeds, so that the record is the same for a request whose caller disconnects before the end.
@@ -51,6 +52,8 @@ pub struct Trace {
     pub limit: Option<Box<str>>,
     /// The fields about limits of the answer.
     pub(crate) limits: Option<LimitFields>,
+    /// The verdicts of policies in shadow.
+    pub shadows: Vec<ShadowVerdict>,
 }
 
 impl Trace {

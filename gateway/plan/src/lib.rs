@@ -67,7 +67,7 @@ pub use redirect::{PathChange, Redirect, Rewrite, Scheme};
 pub use resource::{ProtectedResource, RESOURCE_METADATA_PATH, ResourceIdentifier, resource_metadata_url};
 pub use route::{
     Backend, BackendProtocol, Handler, HeaderEdit, HeaderMatch, Host, Mirror, PathMatch, QueryMatch, RouteEntry,
-    RouteRule, Timeouts, VirtualHost,
+    RouteRule, Shadow, ShadowPart, Timeouts, VirtualHost,
 };
 pub use secret::{CONTROL_TOKEN, SecretHandle, Secrets};
 pub use shard::{

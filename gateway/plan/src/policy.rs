@@ -52,9 +52,12 @@ pub struct Policy {
     /// Demands on every request of the Gateways that it targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
-    /// Whether a baseline may ask for claims of its callers' tokens.
+    /// Whether a baseline or a policy in shadow may ask for claims of its callers' tokens.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keeps_claims: bool,
+    /// It judges requests that others decide about, and refuses none: no rule's handler names it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference

@@ -90,6 +90,28 @@ pub struct RouteRule {
     /// Positions in [`crate::Plan::policies`] of those whose baseline holds for its requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<usize>,
+    /// Those that judge its requests beside the handler, and change nothing about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Shadow>,
+}
+
+/// A policy that judges the requests of a rule and refuses none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// Position in [`crate::Plan::policies`] of a policy that is in shadow.
+    pub policy: usize,
+    /// The part of it that judges.
+    pub part: ShadowPart,
+}
+
+/// The part of a policy that judges in shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ShadowPart {
+    /// Its methods and rules: it would decide about the rule.
+    Policy,
+    /// Its baseline: it would hold beside the policy that decides.
+    Baseline,
 }
 
 /// The handler of a rule's requests. Only the first variant forwards, and it names its policy.

@@ -72,7 +72,9 @@ pub(crate) fn arm(
         .map_err(|error| error.to_string())?;
     // A client that presents a certificate must present a valid one; the policies decide whether one is needed.
     let mut authorities = RootCertStore::empty();
-    for method in plan.policies.iter().flat_map(|policy| &policy.methods) {
+    // A policy in shadow makes no client show a certificate that nothing else asks for.
+    let enforced = plan.policies.iter().filter(|policy| !policy.shadow);
+    for method in enforced.flat_map(|policy| &policy.methods) {
         if let MethodKind::Mtls(mtls) = &method.kind {
             authorities.extend(roots(&mtls.roots)?.roots);
         }

@@ -42,6 +42,7 @@ impl PolicyHeaders {
             // Its conditions read none.
             baseline: _,
             keeps_claims: _,
+            shadow: _,
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| method.kind.sources()).for_each(|source| of.credential(source));

@@ -71,8 +71,11 @@ pub(crate) async fn publish(
             let object = watch::unpacked(&object);
             let is_directory = directories::is_one(kind, &object);
             let gives = kind == Kind::RoleBinding && object.data.pointer("/spec/role").is_none();
+            // It is in force elsewhere, and the policies there say so.
+            let is_for_class = kind == Kind::IdentityPolicy && crate::world::is_for_class(&object);
             let concerned = concerned(&gateways, &ObjectKey::new(&world.namespace, &id.name));
-            let mut verdicts = judge(kind, is_directory, findings, &concerned);
+            let seen = if is_for_class { &[][..] } else { &concerned[..] };
+            let mut verdicts = judge(kind, is_directory, findings, seen);
             if gives {
                 granted(findings, &mut verdicts);
             }
@@ -252,7 +255,8 @@ fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Obse
         }
         counted.push(count);
     }
-    let counted = counted.join(", ");
+    let everywhere = "it holds at the gateways of all namespaces, whose policies say so";
+    let counted = if counted.is_empty() { everywhere.to_owned() } else { counted.join(", ") };
     // A baseline is said where there is nothing worse to say.
     match findings.iter().filter(|f| f.is_note()).min_by_key(|note| note.cause == Cause::UnderBaseline) {
         Some(note) => verdict("True", note.cause.name(), format!("{counted}; {}", note.message)),

@@ -26,13 +26,14 @@ fn store() -> watch::Store {
     store.replace(Kind::HttpRoute, route("shop", "infra"));
     store.replace(Kind::GrpcRoute, route("bank", "vault"));
     store.replace(Kind::ReferenceGrant, grant("stock", "shop"));
+    store.replace(Kind::Gateway, object("edge", "g", json!({})));
     store
 }
 
 #[test]
 fn a_change_is_told_to_the_namespaces_it_concerns() {
     let heard = |kind, before: Option<Arc<DynamicObject>>, now: Option<Arc<DynamicObject>>| {
-        let all = concerned(&store(), &Seen { kind, before, now, initial: false });
+        let all = concerned(&store(), &Seen { kind, before, now, initial: false }, "idm-system");
         all.into_iter().collect::<Vec<_>>().join(" ")
     };
     let new = |kind, object| heard(kind, None, Some(object));
@@ -40,6 +41,10 @@ fn a_change_is_told_to_the_namespaces_it_concerns() {
     for kind in Kind::OURS {
         assert_eq!(new(*kind, object("shop", "p", json!({}))), "infra shop", "{kind:?}");
     }
+    // A baseline of the cluster concerns all, when it appears and when it goes; of another namespace it is none.
+    let class = json!({"targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "idm"}]});
+    assert_eq!(gone(Kind::IdentityPolicy, object("idm-system", "p", class.clone())), "edge idm-system");
+    assert_eq!(new(Kind::IdentityPolicy, object("alone", "p", class)), "alone");
     assert_eq!(new(Kind::IdentityPolicy, object("alone", "p", json!({}))), "alone");
     assert_eq!(new(Kind::Service, object("shop", "up", json!({}))), "infra shop");
     assert_eq!(new(Kind::Service, object("stock", "up", json!({}))), "infra shop stock");

@@ -3,19 +3,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The object a policy is attached to, in the policy's own namespace.
+/// The object a policy is attached to, in the policy's own namespace; a GatewayClass is of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || \
-        (self.group == '' && self.kind == 'Service')",
-     "message": "target must be an HTTPRoute, GRPCRoute or Gateway of group 'gateway.networking.k8s.io', or a \
-         Service of group ''"}]))]
+    {"rule": "(self.group == 'gateway.networking.k8s.io' && self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway', \
+        'GatewayClass']) || (self.group == '' && self.kind == 'Service')",
+     "message": "target must be an HTTPRoute, GRPCRoute, Gateway or GatewayClass of group \
+         'gateway.networking.k8s.io', or a Service of group ''"},
+    {"rule": "self.kind != 'GatewayClass' || !has(self.sectionName)",
+     "message": "`sectionName` must not be set for a GatewayClass: it has no parts"}]))]
 pub struct TargetReference {
     /// API group of the target: `gateway.networking.k8s.io`, or an empty string for a Service.
     #[schemars(length(max = 253))]
     pub group: String,
-    /// Kind of the target: `HTTPRoute`, `GRPCRoute`, `Gateway` or `Service`.
+    /// Kind of the target: `HTTPRoute`, `GRPCRoute`, `Gateway` or `Service`; or `GatewayClass`, for a `baseline` of the
+    /// operator's namespace that holds for all Gateways of the class.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name of the target.

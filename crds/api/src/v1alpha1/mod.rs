@@ -63,9 +63,9 @@ pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Qua
 pub use paths::{PathForm, Paths};
 pub use policy::{
     AnonymousMethod, ApiKeyMethod, AttributeMapping, Authentication, Authorization, AuthorizationRule, Capacity,
-    CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, Ejection, HeaderMapping, IdentityMapping,
-    IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, Retry, TokenSource,
-    Upstream,
+    CredentialForwarding, CredentialSelector, CredentialSource, Disclosure, Ejection, Enforcement, HeaderMapping,
+    IdentityMapping, IdentityPolicy, IdentityPolicySpec, JwtIssuer, JwtMethod, NameSet, RequestMethod, Require, Retry,
+    TokenSource, Upstream,
 };
 pub use references::{References, ReferredNames};
 pub use resource::ProtectedResource;

@@ -50,15 +50,33 @@ use super::{
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind == 'Gateway')",
-     "message": "`baseline` must be set only where every target is a Gateway: it is for all of its routes"}]))]
+    {"rule": "!has(self.baseline) || self.targetRefs.all(target, target.kind in ['Gateway', 'GatewayClass'])",
+     "message": "`baseline` must be set only where every target is a Gateway or a GatewayClass: it is for all of their \
+         routes"},
+    {"rule": "has(self.authentication) || self.targetRefs.all(target, target.kind == 'GatewayClass')",
+     "message": "`authentication` must be set, except in a baseline of a GatewayClass"},
+    {"rule": "!self.targetRefs.exists(target, target.kind == 'GatewayClass') || (has(self.baseline) && \
+        self.targetRefs.all(target, target.kind == 'GatewayClass') && !(has(self.authentication) || \
+        has(self.authorization) || has(self.limits) || has(self.jose) || has(self.llm) || has(self.tokenService) || \
+        has(self.upstream) || has(self.disclosure) || has(self.cors) || has(self.paths) || has(self.resource) || \
+        has(self.openStreams)))",
+     "message": "a policy on a GatewayClass must target nothing else, and have a `baseline` and nothing besides but \
+         `enforcement`: it decides about no route"},
+    {"rule": "!has(self.enforcement) || self.enforcement != 'Shadow' || !has(self.tokenService)",
+     "message": "`tokenService` must not be set with `enforcement: Shadow`: it answers, and a shadow answers nobody"}]))]
 pub struct IdentityPolicySpec {
     /// The targets that the policy covers. An HTTPRoute wins over a Gateway, and a rule or listener over the whole
     /// object; between equals the older policy wins and the other's status names it.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub target_refs: Vec<TargetReference>,
-    /// The authentication of callers.
-    pub authentication: Authentication,
+    /// Whether the policy decides: `Enforce`, or `Shadow`. One in shadow judges the requests that it would decide about,
+    /// records what it would have refused, and changes nothing; another policy, or a class that is open on purpose,
+    /// must decide about them. Unset means `Enforce`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
+    /// The authentication of callers. Must be set, except in a baseline of a GatewayClass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
     /// The rules for authenticated callers. Unset means that being authenticated is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
@@ -105,10 +123,19 @@ pub struct IdentityPolicySpec {
     /// cuts them within a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_streams: Option<OpenStreams>,
-    /// Demands on every request of the Gateways and listeners that the policy targets, which no policy of a route can
-    /// weaken. They hold beside another policy of the same target, too. Unset demands nothing.
+    /// Demands on every request of the Gateways and listeners that the policy targets, or of all Gateways of a
+    /// GatewayClass, which no policy of a route can weaken. They hold beside another policy of the same target, too. Unset demands nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+}
+
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Enforcement {
+    /// It decides.
+    Enforce,
+    /// It judges what another decides about, and refuses nothing.
+    Shadow,
 }
 
 /// The details that a refused caller may learn.

@@ -80,7 +80,7 @@ pub(super) use refer;
 refer! {
     IdentityPolicySpec {
         authentication, jose, llm, token_service, upstream;
-        target_refs, authorization, limits, disclosure, cors, paths, resource, open_streams, baseline
+        target_refs, enforcement, authorization, limits, disclosure, cors, paths, resource, open_streams, baseline
     }
     Authentication { methods; identity }
     JwtMethod { issuers; sources, clock_skew_seconds, confirmation }

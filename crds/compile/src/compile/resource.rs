@@ -29,7 +29,8 @@ impl Compiler<'_> {
         paths.dedup();
         let name = format!("IdentityPolicy {key} resource metadata");
         let handler = Handler::ResourceMetadata { policy: position };
-        let rule = self.add_rule(RouteRule { name, handler, cors: Some(for_every_page()), baselines });
+        let rule =
+            self.add_rule(RouteRule { name, handler, cors: Some(for_every_page()), baselines, shadows: Vec::new() });
         for path in paths {
             let holder = *self.described.entry((at.clone(), host.clone(), path_text(&path))).or_insert(position);
             if let Some(other) = self.policies.get(holder).filter(|_| holder != position) {
@@ -79,6 +80,7 @@ impl Compiler<'_> {
                 handler,
                 cors: None,
                 baselines: Vec::new(),
+                shadows: Vec::new(),
             });
             let found = LoweredMatch::of_path(path);
             self.push_entry(&at, host, &found, rule, &Place::default(), 0);

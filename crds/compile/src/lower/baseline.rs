@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_expr::{Expression, HeadersRead};
-use idm_plan::{Access, Baseline, Expr, Limit, LimitKey, LimitKind, Variable};
+use idm_plan::{Access, Baseline, Expr, Limit, LimitKey, LimitKind, Policy, Variable};
 
 use super::Notes;
 use super::limits::lower_policy_limits;
 use super::policy::expr;
 use super::restrictions::lower_access;
-use crate::Cause;
+use crate::{Cause, World};
 
 /// The baseline; what cannot be lowered is a finding, and then the policy is not in force.
 pub(crate) fn lower_baseline(
@@ -19,10 +19,10 @@ pub(crate) fn lower_baseline(
     notes: &mut Notes<'_>,
 ) -> Baseline {
     let wire::Baseline { methods, issuers, access, conditions, limits } = baseline;
-    for (i, target) in targets.iter().enumerate().filter(|(_, target)| target.kind != "Gateway") {
+    for (i, target) in targets.iter().enumerate().filter(|(_, of)| of.kind != "Gateway" && of.kind != CLASS) {
         let message = format!(
-            "{} '{}' is no Gateway: a policy with `baseline` must target Gateways only, since it is for all of their \
-             routes",
+            "{} '{}' is no Gateway: a policy with `baseline` must target Gateways or GatewayClasses only, since it is \
+             for all of their routes",
             target.kind, target.name
         );
         notes.fail::<()>(format!("spec.targetRefs[{i}].kind"), Cause::Invalid, message);
@@ -90,6 +90,71 @@ pub(crate) fn lower_baseline(
     baseline
 }
 
+const CLASS: &str = "GatewayClass";
+
+/// A policy on a GatewayClass is one of the operator's namespace, and has a baseline and nothing else; any other has
+/// `authentication`.
+pub(crate) fn check_class_targets(world: &World, spec: &wire::IdentityPolicySpec, notes: &mut Notes<'_>) {
+    let wire::IdentityPolicySpec {
+        target_refs,
+        enforcement: _,
+        authentication,
+        authorization,
+        limits,
+        jose,
+        llm,
+        token_service,
+        upstream,
+        disclosure,
+        cors,
+        paths,
+        resource,
+        open_streams,
+        baseline,
+    } = spec;
+    let Some(first) = target_refs.iter().position(|target| target.kind == CLASS) else {
+        if authentication.is_none() {
+            let message = "`authentication` must be set, except in a baseline of a GatewayClass";
+            notes.fail::<()>("spec.authentication", Cause::Invalid, message);
+        }
+        return;
+    };
+    if world.platform_namespace() != world.namespace {
+        let message = format!(
+            "a GatewayClass is of the cluster: only policies of the operator's namespace, '{}', may target one",
+            world.platform_namespace()
+        );
+        notes.fail::<()>(format!("spec.targetRefs[{first}]"), Cause::RefNotPermitted, message);
+    }
+    let others = [
+        ("authentication", authentication.is_some()),
+        ("authorization", authorization.is_some()),
+        ("limits", limits.is_some()),
+        ("jose", jose.is_some()),
+        ("llm", llm.is_some()),
+        ("tokenService", token_service.is_some()),
+        ("upstream", upstream.is_some()),
+        ("disclosure", disclosure.is_some()),
+        ("cors", cors.is_some()),
+        ("paths", paths.is_some()),
+        ("resource", resource.is_some()),
+        ("openStreams", open_streams.is_some()),
+    ];
+    for (name, _) in others.iter().filter(|(_, is_set)| *is_set) {
+        let message = "a policy on a GatewayClass must have a `baseline` and nothing besides but `enforcement`: it \
+                       decides about no route";
+        notes.fail::<()>(format!("spec.{name}"), Cause::Invalid, message);
+    }
+    if target_refs.iter().any(|target| target.kind != CLASS) {
+        let message = "a policy on a GatewayClass must target nothing else: write another for Gateways";
+        notes.fail::<()>("spec.targetRefs", Cause::Invalid, message);
+    }
+    if baseline.is_none() {
+        let message = "a policy on a GatewayClass must have a `baseline`: it decides about no route";
+        notes.fail::<()>("spec.baseline", Cause::Invalid, message);
+    }
+}
+
 fn reads_headers(condition: &Expr) -> bool {
     let mut read = HeadersRead::default();
     // A condition that cannot be read is a finding of its own.
@@ -98,6 +163,14 @@ fn reads_headers(condition: &Expr) -> bool {
 
 /// Whether a condition reads claims of a token.
 pub(crate) fn asks_for_claims(baseline: &Baseline) -> bool {
-    let asks = |condition: &Expr| Expression::arm(condition).map_or(true, |armed| armed.uses(Variable::Token));
-    baseline.conditions.iter().any(|(_, condition)| asks(condition))
+    baseline.conditions.iter().any(|(_, condition)| reads_token(condition))
+}
+
+/// The same of a policy's rules.
+pub(crate) fn rules_ask_for_claims(policy: &Policy) -> bool {
+    policy.rules.iter().filter_map(|rule| rule.when.as_ref()).any(reads_token)
+}
+
+fn reads_token(condition: &Expr) -> bool {
+    Expression::arm(condition).map_or(true, |armed| armed.uses(Variable::Token))
 }

@@ -8,7 +8,7 @@ use idm_plan::{
 };
 
 use super::Notes;
-use super::baseline::lower_baseline;
+use super::baseline::{check_class_targets, lower_baseline};
 use super::care::lower_care;
 use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
@@ -33,6 +33,7 @@ pub(crate) fn lower_policy(
     // `target_refs` is read by attach.rs.
     let wire::IdentityPolicySpec {
         target_refs: _,
+        enforcement,
         authentication,
         authorization,
         limits,
@@ -47,8 +48,15 @@ pub(crate) fn lower_policy(
         open_streams,
         baseline,
     } = &object.spec;
-    let wire::Authentication { methods, identity } = authentication;
-    let methods = lower_methods(world, federations, methods, secrets, notes);
+    check_class_targets(world, &object.spec, notes);
+    let wire::Authentication { methods, identity } = match authentication {
+        Some(authentication) => authentication.clone(),
+        None => wire::Authentication { methods: Vec::new(), identity: None },
+    };
+    let methods = match authentication {
+        Some(_) => lower_methods(world, federations, &methods, secrets, notes),
+        None => Vec::new(),
+    };
     let identity = lower_identity(identity.as_ref(), notes);
     let rules = lower_rules(authorization.as_ref(), notes);
     let limits = lower_policy_limits("spec.limits", limits.as_deref(), &methods, llm.is_some(), notes);
@@ -62,6 +70,12 @@ pub(crate) fn lower_policy(
     let resource =
         resource.as_ref().and_then(|resource| lower_resource(world, resource, &methods, token_service.as_ref(), notes));
     let drain_streams_ms = super::streams::lower_open_streams(open_streams.as_ref(), notes);
+    let shadow = *enforcement == Some(wire::Enforcement::Shadow);
+    if shadow && object.spec.token_service.is_some() {
+        let message =
+            "`tokenService` must not be set with `enforcement: Shadow`: it answers, and a shadow answers nobody";
+        notes.fail::<()>("spec.tokenService", Cause::Invalid, message);
+    }
     let baseline = baseline.as_ref().map(|baseline| lower_baseline(baseline, &object.spec.target_refs, notes));
     if notes.failed {
         return None;
@@ -69,6 +83,7 @@ pub(crate) fn lower_policy(
     Some(Policy {
         baseline,
         keeps_claims: false,
+        shadow,
         drain_streams_ms,
         key: ObjectKey::new(&world.namespace, &object.meta.name),
         uid: object.meta.uid.clone(),

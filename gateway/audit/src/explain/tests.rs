@@ -74,3 +74,25 @@ fn a_trace_is_named_where_there_is_one() {
     let of = |more| record(more).explain().lines().filter(|line| line.starts_with("trace ")).count();
     assert_eq!((of(json!({"trace": {"id": "4bf9"}})), of(json!({}))), (1, 0));
 }
+
+#[test]
+fn what_a_policy_in_shadow_would_have_done_is_no_check_that_failed() {
+    let shadow = json!([
+        {"policy": "shop/strict", "generation": 2, "outcome": "Denied", "reason": "MissingRole", "rule": "write",
+         "detail": "needs role `writer`"},
+        {"policy": "infra/platform", "generation": 1, "baseline": true, "outcome": "NotJudged", "reason": "OutsideServer"},
+    ]);
+    let more = json!({"outcome": "Permitted", "stage": "answer", "status": 200, "shadow": shadow});
+    let marks = steps(more.clone());
+    assert_eq!(marks.iter().filter(|mark| *mark == "✓ shadow").count(), 2, "{marks:?}");
+    let text = record(more).explain();
+    assert!(
+        text.contains(
+            "IdentityPolicy shop/strict (generation 2) would have refused it: MissingRole (rule write), needs role \
+             `writer`; it is not enforced"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("the baseline of IdentityPolicy infra/platform (generation 1) did not judge it"), "{text}");
+    assert!(!text.contains("why:"), "nobody was refused: {text}");
+}

@@ -5,6 +5,7 @@ fn decision() -> StoredRecord {
         "kind": "Decision", "@timestamp": "2027-01-02T00:00:00.000Z", "id": "D", "namespace": "shop", "gateway": "g",
         "outcome": "Denied", "status": 403, "reason": "NotAllowed", "detail": "it compared Apples with pears",
         "request": {"method": "GET", "host": "Shop.example", "path": "/orders/7", "source": "192.0.2.1"},
+        "shadow": [{"policy": "shop/a", "outcome": "Permitted"}, {"policy": "shop/b", "outcome": "Denied"}],
         "policy": {"name": "orders"}, "identity": {"username": "ana", "id": "u-1", "credential": "nightly"},
     }))
 }
@@ -40,6 +41,9 @@ fn each_field_of_a_filter_chooses() {
         (RecordFilter { outcome: Some("Updated".parse().unwrap()), ..all.clone() }, "C"),
         (RecordFilter { outcome: Some("failed".parse().unwrap()), ..all.clone() }, ""),
         (RecordFilter { reason: Reason::from_code("NoCredentials"), ..all.clone() }, ""),
+        (RecordFilter { shadow: Some("denied".parse().unwrap()), ..all.clone() }, "D"),
+        (RecordFilter { shadow: Some(ShadowedAs::NotJudged), ..all.clone() }, ""),
+        (RecordFilter { text: some("shop/b"), ..all.clone() }, "D"),
         (RecordFilter { namespace: some("shop"), ..all.clone() }, "DC"),
         (RecordFilter { namespace: some("sho"), ..all.clone() }, ""),
         (RecordFilter { namespaces: Some(vec!["bank".into(), "shop".into()]), ..all.clone() }, "DC"),

@@ -2,12 +2,13 @@
 
 use idm_plan::{ApiKeyMethod, Selector, Source};
 use idm_request::{Identity, Presented, RequestView};
-use idm_types::{ApiKey, Reason};
+use idm_types::{ApiKey, Reason, Refusal};
 use sha2::{Digest, Sha256};
 
 use super::bearer;
 use crate::CredentialTable;
 use crate::credential::admit_key;
+use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
 /// The method.
@@ -37,6 +38,15 @@ impl Method for ApiKeys {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         at_once(attempt(context, credential, &self.only))
+    }
+
+    fn judge(&self, context: MethodContext<'_>, credential: &str) -> Result<Attempt, Unjudged> {
+        Ok(attempt(context, credential, &self.only))
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn caching(&self) -> Caching {
@@ -69,7 +79,9 @@ pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: &Selector) ->
             Ok((credential, end)) => (credential.key.clone(), admit_key(context, credential, Some(id()), end)),
             Err((key, refusal)) => (key, Attempt::Rejected(refusal.by_method(context.name))),
         };
-        if let Attempt::Rejected(refusal) = &attempt {
+        if let Attempt::Rejected(refusal) = &attempt
+            && !context.shadow
+        {
             let owner = context.table.by_name(&key.name).and_then(|credential| credential.owner.as_deref());
             context.memory.ended_uses.note(&key, owner, refusal);
         }

@@ -5,9 +5,10 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use idm_plan::{Base64Method, BasicMethod, LayoutPart, Selector, Source};
 use idm_request::{Identity, Presented, RequestView};
-use idm_types::{Reason, Redacted};
+use idm_types::{Reason, Redacted, Refusal};
 
 use super::{bearer, scheme};
+use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying};
 use crate::validators::{Pair, Validators};
 use crate::{CredentialTable, Resources};
@@ -46,6 +47,18 @@ impl Method for Basic {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         Box::pin(attempt(context, credential, &self.validators))
+    }
+
+    fn judge(&self, context: MethodContext<'_>, credential: &str) -> Result<Attempt, Unjudged> {
+        match split_basic(credential) {
+            Some(pair) => self.validators.judge(context, pair),
+            None => Ok(malformed(context, UNREADABLE)),
+        }
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// No password stays in memory.
@@ -94,6 +107,19 @@ impl Method for Base64 {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         Box::pin(attempt_layout(context, credential, &self.plan.layout, &self.validators))
+    }
+
+    fn judge(&self, context: MethodContext<'_>, credential: &str) -> Result<Attempt, Unjudged> {
+        match decoded(credential).and_then(|text| split_layout(&self.plan.layout, Redacted::new(text).reveal())) {
+            Some(Held::Pair(pair)) => self.validators.judge(context, pair),
+            Some(Held::ApiKey(key)) => Ok(attempt_key(context, &key, &self.validators)),
+            None => Ok(malformed(context, WRONG_LAYOUT)),
+        }
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// No password stays in memory.
@@ -174,7 +200,7 @@ pub(crate) fn read_any(text: &str) {
 async fn attempt(context: MethodContext<'_>, credential: &str, validators: &Validators) -> Attempt {
     match split_basic(credential) {
         Some(pair) => validators.check(context, pair).await,
-        None => malformed(context, "it must be base64 of `user:password`"),
+        None => malformed(context, UNREADABLE),
     }
 }
 
@@ -187,19 +213,23 @@ async fn attempt_layout(
 ) -> Attempt {
     match decoded(credential).and_then(|text| split_layout(layout, Redacted::new(text).reveal())) {
         Some(Held::Pair(pair)) => validators.check(context, pair).await,
-        Some(Held::ApiKey(key)) => {
-            let any = Selector::ANY;
-            let only = validators.credentials().unwrap_or(&any);
-            match super::api_key::attempt(context, key.reveal(), only) {
-                // A credential at the configured place that is no key of ours is refused here; no other method is
-                // asked.
-                Attempt::NotMine(denied) => Attempt::Rejected(denied),
-                other => other,
-            }
-        }
-        None => malformed(context, "it must be base64 of a text with the policy's layout"),
+        Some(Held::ApiKey(key)) => attempt_key(context, &key, validators),
+        None => malformed(context, WRONG_LAYOUT),
     }
 }
+
+fn attempt_key(context: MethodContext<'_>, key: &Redacted<String>, validators: &Validators) -> Attempt {
+    let any = Selector::ANY;
+    let only = validators.credentials().unwrap_or(&any);
+    match super::api_key::attempt(context, key.reveal(), only) {
+        // A credential at the configured place that is no key of ours is refused here; no other method is asked.
+        Attempt::NotMine(denied) => Attempt::Rejected(denied),
+        other => other,
+    }
+}
+
+const UNREADABLE: &str = "it must be base64 of `user:password`";
+const WRONG_LAYOUT: &str = "it must be base64 of a text with the policy's layout";
 
 fn malformed(context: MethodContext<'_>, why: &str) -> Attempt {
     Attempt::Rejected(context.denied(Reason::MalformedCredential, why))

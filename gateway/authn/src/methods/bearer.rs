@@ -20,6 +20,18 @@ pub(super) fn recheck<'a>(confirmation: Confirmation, context: MethodContext<'a>
     binding::check(confirmation, identity, credential, dpop, context)
 }
 
+/// The same for a policy in shadow: a proof is checked, and not used up.
+pub(super) fn judge_again(
+    confirmation: Confirmation,
+    context: MethodContext<'_>,
+    proven: Proven<'_>,
+) -> Result<(), Refusal> {
+    let Proven { credential, source, identity } = proven;
+    stands(context, identity)?;
+    let dpop = source.is_some_and(|source| has_scheme(source, "dpop"));
+    binding::judge(confirmation, identity, credential, dpop, context)
+}
+
 /// Whether neither the token nor a Credential that it was issued to has ended.
 pub(crate) fn stands(context: MethodContext<'_>, identity: &Identity) -> Result<(), Refusal> {
     let MethodContext { table, memory, policy, vouch, now, .. } = context;

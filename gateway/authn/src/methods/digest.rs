@@ -17,6 +17,7 @@ use crate::Resources;
 use crate::credential::admit;
 use crate::directory::ArmedDirectory;
 use crate::federated::Federated;
+use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 use crate::nonce::{self, Taken};
 
@@ -95,6 +96,15 @@ impl Method for ArmedDigest {
             return at_once(self.attempt(context, credential));
         }
         Box::pin(self.attempt_anywhere(context, credential))
+    }
+
+    fn judge(&self, _: MethodContext<'_>, _: &str) -> Result<Attempt, Unjudged> {
+        Err(Unjudged::SingleUse)
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// Each response is good once.

@@ -10,12 +10,13 @@ use futures::future::{Shared, WeakShared};
 use idm_jose::{Claims, parse_document};
 use idm_plan::{IntrospectionMethod, Secrets, Source};
 use idm_request::{Identity, Presented, RequestView};
-use idm_types::{Reason, Redacted, Timestamp};
+use idm_types::{Reason, Redacted, Refusal, Timestamp};
 use serde_json::Value;
 
 use super::jwt::Vouched;
 use super::{bearer, jwt};
 use crate::CredentialTable;
+use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
 
 /// A longer token is refused without introspection.
@@ -47,6 +48,15 @@ impl Method for ArmedIntrospection {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         Box::pin(self.attempt(context, credential))
+    }
+
+    fn judge(&self, _: MethodContext<'_>, _: &str) -> Result<Attempt, Unjudged> {
+        Err(Unjudged::OutsideServer)
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn caching(&self) -> Caching {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::bearer;
 use crate::examined::Examined;
+use crate::judged::Unjudged;
 use crate::method::{
     Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying, at_once,
 };
@@ -39,6 +40,14 @@ impl Method for ArmedJwt {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         at_once(self.examined(context, credential).attempt)
+    }
+
+    fn judge(&self, context: MethodContext<'_>, credential: &str) -> Result<Attempt, Unjudged> {
+        Ok(self.examined(context, credential).attempt)
+    }
+
+    fn judge_again(&self, context: MethodContext<'_>, proven: Proven<'_>) -> Result<(), Refusal> {
+        bearer::judge_again(self.plan.confirmation, context, proven)
     }
 
     fn examine(&self, context: MethodContext<'_>, token: &str) -> Option<Examined> {

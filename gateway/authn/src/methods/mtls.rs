@@ -10,6 +10,7 @@ use idm_types::{Reason, Refusal};
 use rustls::pki_types::CertificateDer;
 
 use crate::CredentialTable;
+use crate::judged::Unjudged;
 use crate::method::{
     Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying, at_once,
 };
@@ -35,6 +36,16 @@ impl Method for ArmedMtls {
             Some(certificate) => self.attempt(context, certificate),
             None => Attempt::NotMine(context.denied(Reason::NoCredentials, "")),
         })
+    }
+
+    fn judge(&self, context: MethodContext<'_>, _: &str) -> Result<Attempt, Unjudged> {
+        let certificate = context.view.certificate.ok_or(Unjudged::CertificateNotAsked)?;
+        Ok(self.attempt(context, certificate))
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn caching(&self) -> Caching {

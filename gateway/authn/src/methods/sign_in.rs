@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use super::jwt::{self, Vouched};
 use crate::credential::admit;
 use crate::federated::{Federated, mapped_roles};
+use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, NewVerdict, Proven, Recheck, Verifying};
 use crate::refresh::{self, Renewal};
 use crate::revocation::is_any_revoked;
@@ -83,6 +84,15 @@ impl Method for ArmedSignIn {
 
     fn verify<'a>(&'a self, context: MethodContext<'a>, credential: &'a str) -> Verifying<'a> {
         Box::pin(self.attempt(context, credential))
+    }
+
+    fn judge(&self, _: MethodContext<'_>, _: &str) -> Result<Attempt, Unjudged> {
+        Err(Unjudged::SessionUnread)
+    }
+
+    /// A verdict is all there is.
+    fn judge_again(&self, _: MethodContext<'_>, _: Proven<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn caching(&self) -> Caching {

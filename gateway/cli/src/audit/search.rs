@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use idm_audit::{
-    Cursor, Page, ReadError, RecordFilter, RecordKind, RecordOutcome, Records, ServerReader, StoredRecord, export,
+    Cursor, Page, ReadError, RecordFilter, RecordKind, RecordOutcome, Records, ServerReader, ShadowedAs, StoredRecord,
+    export,
 };
 use idm_types::{Reason, Timestamp};
 
@@ -72,6 +73,9 @@ pub(crate) struct Search {
     /// Only refusals and failures for this reason, for example NoCredentials
     #[arg(long, value_parser = reason)]
     reason: Option<Reason>,
+    /// Only decisions that some policy in shadow would have made like this: permitted, denied or notjudged
+    #[arg(long, value_name = "OUTCOME")]
+    shadow: Option<ShadowedAs>,
     /// Only records of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -136,6 +140,7 @@ impl Search {
             kind: self.kind,
             outcome: self.outcome,
             reason: self.reason,
+            shadow: self.shadow,
             namespace: self.namespace.clone(),
             namespaces: None,
             object_kind,
@@ -172,6 +177,7 @@ mod tests {
             "--kind=decision",
             "--outcome=denied",
             "--reason=NoCredentials",
+            "--shadow=notjudged",
             "--namespace=shop",
             "--who=ana",
             "--text=/orders",
@@ -182,6 +188,7 @@ mod tests {
         assert_eq!(found.kind, Some(RecordKind::Decision));
         assert_eq!(found.outcome.map(RecordOutcome::name), Some("Denied"));
         assert_eq!(found.reason.map(Reason::code), Some("NoCredentials"));
+        assert_eq!(found.shadow, Some(ShadowedAs::NotJudged));
         let texts = [found.namespace, found.object_kind, found.name, found.who, found.text].map(Option::unwrap);
         assert_eq!(texts, ["shop", "Credential", "nightly", "ana", "/orders"]);
         let days = |days: u64| Some(Timestamp(days * 86_400_000));

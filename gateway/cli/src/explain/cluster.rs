@@ -30,8 +30,8 @@ struct Reader {
     unread: Vec<String>,
 }
 
-/// Compiles the objects of a namespace.
-pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared> {
+/// Compiles the objects of a namespace, with the baselines of the operator's, `system`.
+pub(super) async fn prepare(namespace: Option<&str>, system: &str) -> anyhow::Result<Prepared> {
     let client = Client::try_default().await.map_err(not_connected)?;
     let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
     let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
@@ -39,6 +39,7 @@ pub(super) async fn prepare(namespace: Option<&str>) -> anyhow::Result<Prepared>
     let mut reader = Reader { client, namespace, world, notes: Vec::new(), unread: Vec::new() };
     reader.objects().await?;
     reader.named().await?;
+    reader.platform(system).await?;
     let Reader { mut world, mut notes, mut unread, .. } = reader;
     let signing = world.secrets.get(SIGNING_SECRET);
     if signing.is_some_and(|fields| fields.values().any(|value| is_sealed(value.reveal()))) {
@@ -66,6 +67,23 @@ impl Reader {
                 self.world.insert(object);
             }
         }
+        Ok(())
+    }
+
+    /// The baselines of the cluster.
+    async fn platform(&mut self, system: &str) -> anyhow::Result<()> {
+        let mut of = World::new(system, self.world.settings);
+        self.world.permissions.system_namespace = Some(system.to_owned());
+        if system != self.namespace {
+            let own = std::mem::replace(&mut self.namespace, system.to_owned());
+            let (kind, group) = (Kind::IdentityPolicy, idm_permission::GROUP);
+            let policies = self.list(group, "v1alpha1", kind.name(), kind.resource(), false).await;
+            self.namespace = own;
+            for policy in policies? {
+                of.insert(policy);
+            }
+        }
+        self.world.set_platform(of);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ pub(super) async fn run(name: &str, source: &SourceArgs, json: bool) -> anyhow::
 }
 
 fn shown(policy: &EffectivePolicy) -> Vec<String> {
-    let EffectivePolicy { namespace, name, generation, in_force, notes, holds, overridden, settings } = policy;
+    let EffectivePolicy { namespace, name, generation, in_force, notes, holds, overridden, judges, settings } = policy;
     let state = match in_force {
         Some(of) if of == generation => "in force".to_owned(),
         Some(of) => format!("not in force: generation {of} is, whose settings are not known here"),
@@ -40,6 +40,10 @@ fn shown(policy: &EffectivePolicy) -> Vec<String> {
     if !overridden.is_empty() {
         lines.push("is overridden at".into());
         lines.extend(overridden.iter().map(|Overriding { rule, by }| format!("  {rule}, by IdentityPolicy {by}")));
+    }
+    if !judges.is_empty() {
+        lines.push("judges in shadow, and changes nothing about".into());
+        lines.extend(judges.iter().map(|rule| format!("  {rule}")));
     }
     if !settings.is_empty() {
         lines.push("settings".into());

@@ -18,6 +18,9 @@ pub(crate) struct SourceArgs {
     /// The namespace in the cluster [default: that of the context]
     #[arg(short, long, conflicts_with = "dir")]
     namespace: Option<String>,
+    /// The operator's namespace, whose policies may demand something of the whole cluster
+    #[arg(long, default_value = "idm-system", conflicts_with = "dir")]
+    system_namespace: String,
 }
 
 /// A configuration that is compiled.
@@ -35,7 +38,7 @@ impl SourceArgs {
     pub(crate) async fn prepare(&self) -> anyhow::Result<Prepared> {
         match &self.dir {
             Some(folder) => Prepared::of_folder(folder),
-            None => cluster::prepare(self.namespace.as_deref()).await,
+            None => cluster::prepare(self.namespace.as_deref(), &self.system_namespace).await,
         }
     }
 }

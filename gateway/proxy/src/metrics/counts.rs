@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use idm_decide::{ShadowOutcome, Unjudged};
 use idm_metrics::{Counter, Histogram, Sparse};
 use idm_types::Reason;
 
@@ -129,12 +130,33 @@ impl Key {
     }
 }
 
+/// The labels of a verdict in shadow, in a number.
+pub(super) fn shadow_number(outcome: ShadowOutcome) -> u32 {
+    match outcome {
+        ShadowOutcome::Permitted => 0,
+        ShadowOutcome::Denied(reason) => 1 << 16 | reason as u32,
+        ShadowOutcome::NotJudged(why) => 2 << 16 | why as u32,
+    }
+}
+
+/// The verdict of such a number.
+pub(super) fn shadow_outcome(number: u32) -> ShadowOutcome {
+    let position = (number & 0xffff) as usize;
+    match number >> 16 {
+        0 => ShadowOutcome::Permitted,
+        1 => Reason::ALL.get(position).map_or(ShadowOutcome::Permitted, |reason| ShadowOutcome::Denied(*reason)),
+        _ => ShadowOutcome::NotJudged(Unjudged::ALL.get(position).copied().unwrap_or(Unjudged::Unavailable)),
+    }
+}
+
 /// All that one core counted.
 #[derive(Debug, Default)]
 pub(crate) struct CoreCounts {
     rules: Mutex<BTreeMap<RuleLabels, Arc<RuleCounts>>>,
     /// Decisions by policy, by [`Key`] with the reason alone.
     policies: Mutex<BTreeMap<String, Arc<Sparse>>>,
+    /// Verdicts of policies in shadow, by [`shadow_number`].
+    shadows: Mutex<BTreeMap<String, Arc<Sparse>>>,
     consumers: Mutex<BTreeMap<Consumer, Arc<Outcomes>>>,
     /// Of the consumers that are not counted apart.
     pub(super) other_consumers: Arc<Outcomes>,
@@ -163,6 +185,10 @@ impl CoreCounts {
         take_up(&mut lock(&self.policies), names)
     }
 
+    pub(super) fn shadows_of(&self, names: &[String]) -> Vec<Arc<Sparse>> {
+        take_up(&mut lock(&self.shadows), names)
+    }
+
     pub(super) fn consumer(&self, consumer: Consumer) -> Arc<Outcomes> {
         let mut consumers = lock(&self.consumers);
         if consumers.len() >= MAX_CONSUMERS && !consumers.contains_key(&consumer) {
@@ -177,6 +203,10 @@ impl CoreCounts {
 
     pub(super) fn each_policy(&self, mut each: impl FnMut(&str, &Sparse)) {
         lock(&self.policies).iter().for_each(|(name, decisions)| each(name, decisions));
+    }
+
+    pub(super) fn each_shadow(&self, mut each: impl FnMut(&str, &Sparse)) {
+        lock(&self.shadows).iter().for_each(|(name, verdicts)| each(name, verdicts));
     }
 
     pub(super) fn each_consumer(&self, mut each: impl FnMut(&Consumer, &Outcomes)) {
@@ -197,6 +227,15 @@ impl RuleCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_verdict_in_shadow_has_its_number() {
+        let denied = Reason::ALL.iter().map(|reason| ShadowOutcome::Denied(*reason));
+        let unjudged = Unjudged::ALL.iter().map(|why| ShadowOutcome::NotJudged(*why));
+        for outcome in std::iter::once(ShadowOutcome::Permitted).chain(denied).chain(unjudged) {
+            assert_eq!(shadow_outcome(shadow_number(outcome)), outcome);
+        }
+    }
 
     #[test]
     fn the_name_of_a_rule_is_taken_apart() {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use idm_decide::{Engine, Trace};
+use idm_decide::{Engine, ShadowVerdict, Trace};
 use idm_metrics::Sparse;
 use idm_types::{MethodName, Reason, Timestamp, TraceId};
 
 use super::Metrics;
 use super::counts::{
-    Consumer, ConsumerKind, CoreCounts, Key, Outcomes, RuleCounts, RuleLabels, UpstreamCounts, outcome,
+    Consumer, ConsumerKind, CoreCounts, Key, Outcomes, RuleCounts, RuleLabels, UpstreamCounts, outcome, shadow_number,
 };
 
 /// Longer names of consumers are counted with the others.
@@ -46,6 +46,8 @@ pub(crate) struct RuleInUse {
 struct PolicyInUse {
     name: String,
     decisions: Arc<Sparse>,
+    /// Its verdicts in shadow; `None` where it is enforced.
+    shadow: Option<Arc<Sparse>>,
     /// The numbers of the kinds of its methods.
     kinds: Vec<(MethodName, u32)>,
     credentials: RefCell<HashMap<Box<str>, Arc<Outcomes>, RandomState>>,
@@ -71,9 +73,12 @@ impl CoreMetrics {
         names.push(String::new());
         let rules = self.counts.rules_of(&labels).into_iter().map(|counts| Rc::new(RuleInUse::new(counts)));
         let decisions = self.counts.policies_of(&names);
+        let in_shadow: Vec<String> = engine.policies().filter(|of| of.shadow).map(|of| of.key.to_string()).collect();
+        let mut shadows = self.counts.shadows_of(&in_shadow).into_iter();
         let policies = engine.policies().zip(names).zip(decisions).map(|((policy, name), decisions)| PolicyInUse {
             name,
             decisions,
+            shadow: policy.shadow.then(|| shadows.next()).flatten(),
             kinds: policy.methods.iter().map(|m| (m.name.clone(), metrics.kind_number(m.kind.label()))).collect(),
             credentials: RefCell::default(),
             issuers: RefCell::default(),
@@ -104,6 +109,10 @@ impl CoreMetrics {
         rule.requests.count(key.number());
         rule.duration.observe(took, exemplar);
         policy.map_or(&self.no_policy, |policy| &policy.decisions).count(Key::new(0, 0, reason).number());
+        for ShadowVerdict { policy, outcome, .. } in &trace.shadows {
+            let judged = in_use.and_then(|in_use| in_use.policies.get(*policy)?.shadow.as_ref());
+            judged.into_iter().for_each(|counts| counts.count(shadow_number(*outcome)));
+        }
         if let (Some(policy), Some((identity, _))) = (policy, &trace.identity) {
             let name = match (&identity.credential, &identity.issuer) {
                 (Some(credential), _) => Some((ConsumerKind::Credential, credential)),

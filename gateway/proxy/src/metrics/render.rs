@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use idm_metrics::{Exposition, Sums};
 
-use super::counts::{Consumer, ConsumerKind, Key, OUTCOMES, RuleLabels, outcome};
+use super::counts::{Consumer, ConsumerKind, Key, OUTCOMES, RuleLabels, outcome, shadow_outcome};
 use super::{Metrics, Mirrored, lock};
 use crate::watch::Cause;
 
@@ -48,6 +48,7 @@ impl Metrics {
     /// Writes everything.
     pub fn render(&self, out: &mut Exposition) {
         self.write_decisions(out);
+        self.write_shadows(out);
         let rules = self.rules();
         self.write_requests(&rules, out);
         write_upstreams(&rules, out);
@@ -89,6 +90,22 @@ impl Metrics {
                 let code = reason.map_or("", |reason| reason.code());
                 let outcome = OUTCOMES.get(outcome(reason)).copied().unwrap_or_default();
                 family.sample(&[("policy", policy), ("outcome", outcome), ("reason", code)], *count);
+            }
+        }
+    }
+
+    fn write_shadows(&self, out: &mut Exposition) {
+        let mut policies: BTreeMap<String, BTreeMap<u32, u64>> = BTreeMap::new();
+        for core in lock(&self.cores).iter() {
+            core.each_shadow(|name, verdicts| add(policies.entry(name.to_owned()).or_default(), verdicts.counts()));
+        }
+        let help = "Verdicts of policies in shadow, which change nothing, by policy, outcome and reason.";
+        let mut family = out.counter("idm_shadow_decisions_total", help);
+        for (policy, verdicts) in &policies {
+            for (number, count) in verdicts {
+                let outcome = shadow_outcome(*number);
+                let labels = [("policy", policy.as_str()), ("outcome", outcome.name()), ("reason", outcome.reason())];
+                family.sample(&labels, *count);
             }
         }
     }
@@ -195,5 +212,36 @@ fn write_upstreams(rules: &BTreeMap<RuleLabels, Rule>, out: &mut Exposition) {
     );
     for (labels, backend, upstream) in each() {
         family.sums(&labels.with(&[("backend", backend)]), &upstream.duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use idm_decide::{ShadowOutcome, Unjudged};
+    use idm_metrics::Format;
+    use idm_types::Reason;
+
+    use super::super::counts::shadow_number;
+    use super::*;
+
+    #[test]
+    fn verdicts_in_shadow_are_told_by_policy_outcome_and_reason() {
+        let metrics = Metrics::new(1);
+        let verdicts = metrics.add_core().shadows_of(&["shop/strict".to_owned()]);
+        let denied = ShadowOutcome::Denied(Reason::MissingRole);
+        for outcome in [denied, denied, ShadowOutcome::Permitted, ShadowOutcome::NotJudged(Unjudged::SingleUse)] {
+            verdicts[0].count(shadow_number(outcome));
+        }
+        let mut out = Exposition::new(Format::Prometheus);
+        metrics.render(&mut out);
+        let text = out.finish();
+        for (labels, count) in [
+            ("outcome=\"Denied\",reason=\"MissingRole\"", 2),
+            ("outcome=\"Permitted\",reason=\"\"", 1),
+            ("outcome=\"NotJudged\",reason=\"SingleUse\"", 1),
+        ] {
+            let line = format!("idm_shadow_decisions_total{{policy=\"shop/strict\",{labels}}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::wire::audit::{AuditEntry, AuditItem, AuditPage};
 
 /// The filters of a query.
 pub(crate) const FILTERS: &[&str] =
-    &["kind", "outcome", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until"];
+    &["kind", "outcome", "shadow", "reason", "namespace", "objectKind", "name", "who", "text", "since", "until"];
 const USUAL: usize = 100;
 const MOST: usize = 1000;
 /// Records of a page of an export.
@@ -48,6 +48,7 @@ fn filter(call: &Call) -> Result<RecordFilter, Failure> {
     };
     let kind = call.parameter("kind").map(|word| word.parse().map_err(|no| wrong("kind", format!("{no}"))));
     let outcome = call.parameter("outcome").map(|word| word.parse().map_err(|no| wrong("outcome", format!("{no}"))));
+    let shadow = call.parameter("shadow").map(|word| word.parse().map_err(|no| wrong("shadow", format!("{no}"))));
     let reason = call.parameter("reason").map(|word| {
         let found = Reason::ALL.iter().copied().find(|reason| reason.code() == word);
         found.ok_or_else(|| wrong("reason", "there is no such reason: see docs/reasons.md".into()))
@@ -55,6 +56,7 @@ fn filter(call: &Call) -> Result<RecordFilter, Failure> {
     Ok(RecordFilter {
         kind: kind.transpose()?,
         outcome: outcome.transpose()?,
+        shadow: shadow.transpose()?,
         reason: reason.transpose()?,
         namespace: text("namespace"),
         namespaces: None,

@@ -92,8 +92,19 @@ impl Case {
         let Self { name, policy, grants, table, memory, .. } = self;
         let mapping = &idm_request::ArmedMapping::arm(policy).unwrap();
         let vouch = &std::collections::HashSet::new();
-        let context =
-            MethodContext { name, kind: "digest", mapping, policy, grants, vouch, table, memory, view, now: NOW };
+        let context = MethodContext {
+            name,
+            kind: "digest",
+            mapping,
+            policy,
+            grants,
+            vouch,
+            table,
+            memory,
+            view,
+            now: NOW,
+            shadow: false,
+        };
         ask(context).await
     }
 

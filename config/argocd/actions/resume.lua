@@ -1,0 +1,3 @@
+-- Takes the suspension back.
+obj.spec.suspend = nil
+return obj

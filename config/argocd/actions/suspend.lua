@@ -1,0 +1,3 @@
+-- Lets nobody in with the Credential, until it is resumed.
+obj.spec.suspend = true
+return obj

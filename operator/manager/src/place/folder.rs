@@ -4,6 +4,7 @@
 mod documents;
 pub(crate) mod files;
 mod snapshot;
+mod try_login;
 mod view;
 mod write;
 
@@ -15,7 +16,7 @@ use idm_audit::SpoolHandle;
 use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_permission::{Kind, Permission, Verb};
-use idm_types::Timestamp;
+use idm_types::{Redacted, Timestamp};
 use serde_json::json;
 
 use super::{Draft, ListQuery, ObjectRef, Place, Understood};
@@ -26,6 +27,7 @@ use crate::failure::{Code, Failure};
 use crate::session::Person;
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
+use crate::wire::federation::TriedLoginView;
 use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked};
 use snapshot::{Files, FolderReader, Snapshot};
 
@@ -192,6 +194,24 @@ impl Place for FolderPlace {
             let snapshot = inner.here(&namespace)?;
             let broken = |_: &Vec<_>| Failure::new(Code::Refused, "a file of the folder is broken: see the findings");
             snapshot.read.as_ref().cloned().map_err(broken)
+        })
+    }
+
+    fn drafted<'a>(&'a self, _person: &'a Person, draft: Draft) -> Later<'a, Arc<Understood>> {
+        self.blocking(move |inner| write::drafted(inner, &draft))
+    }
+
+    fn try_login<'a>(
+        &'a self,
+        person: &'a Person,
+        federation: ObjectRef,
+        username: String,
+        password: Redacted<String>,
+    ) -> Later<'a, TriedLoginView> {
+        let gateway = self.0.gateway.clone();
+        Box::pin(async move {
+            let read = self.understood(person, &federation.namespace).await?;
+            try_login::run(&gateway, &read, &federation.name, &username, password).await
         })
     }
 

@@ -1,8 +1,7 @@
 // Permissions as a grid: by role, or by binding. The grid is a table, so it reads the same without eyes.
 import { useState } from "preact/hooks";
-import { get } from "../lib/api";
 import { t } from "../lib/i18n";
-import { useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import { linkTo } from "../lib/router";
 import type { Matrix } from "../lib/types";
 import { Button } from "../ui/button";
@@ -122,7 +121,7 @@ function Filled({ matrix }: { matrix: Matrix }) {
 }
 
 export function MatrixPage() {
-  const load = useLoad<Matrix>("matrix", (signal) => get("matrix", signal), 60);
+  const load = useRead<Matrix>("matrix", 60);
   return (
     <Page
       title={t("nav.matrix")}

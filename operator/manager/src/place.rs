@@ -65,6 +65,11 @@ pub(crate) struct Understood {
 pub(crate) trait Place: Send + Sync {
     fn mode(&self) -> Mode;
 
+    /// Reads what the first page will need, so that nobody waits for it.
+    fn warm<'a>(&'a self) -> Later<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The person whom the code stands for.
     fn sign_in<'a>(&'a self) -> Later<'a, Person>;
 

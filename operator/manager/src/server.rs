@@ -58,6 +58,9 @@ impl ManagerServer {
         let address = listener.local_addr()?;
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let serving = manager.clone();
+        let warmed = manager.clone();
+        // A folder that cannot be read is told to whoever asks.
+        tokio::spawn(async move { drop(warmed.place.warm().await) });
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {

@@ -126,6 +126,10 @@ impl Place for FolderPlace {
         Mode::Folder
     }
 
+    fn warm<'a>(&'a self) -> Later<'a, ()> {
+        self.blocking(|inner| inner.now().map(drop))
+    }
+
     fn sign_in<'a>(&'a self) -> Later<'a, Person> {
         self.blocking(|inner| Ok(view::owner(&inner.dir)))
     }

@@ -488,4 +488,7 @@ export const de: Words = {
   "topology.page": "Seite {n} von {all}",
   "topology.part":
     "{n} von {all} Objekten sind gezeichnet, mit ihren Nachbarn: Suchen Sie, oder sehen Sie die Tabelle an.",
+  "effective.settings": "Geltende Einstellungen",
+  "effective.field": "Feld",
+  "effective.source": "Stammt aus",
 };

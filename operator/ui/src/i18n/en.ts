@@ -481,4 +481,7 @@ export const en = {
   "topology.search": "Search",
   "topology.page": "Page {n} of {all}",
   "topology.part": "{n} of {all} objects are drawn, with their neighbours: search to narrow them, or see the table.",
+  "effective.settings": "Settings in force",
+  "effective.field": "Field",
+  "effective.source": "Comes from",
 } as const;

@@ -480,4 +480,7 @@ export const tr: Words = {
   "topology.search": "Ara",
   "topology.page": "Sayfa {n} / {all}",
   "topology.part": "{all} nesneden {n} tanesi komşularıyla çizildi: aramayla daraltın ya da tabloya bakın.",
+  "effective.settings": "Geçerli ayarlar",
+  "effective.field": "Alan",
+  "effective.source": "Kaynağı",
 };

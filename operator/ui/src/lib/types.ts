@@ -165,7 +165,13 @@ export interface Topology {
 
 export interface Matrix {
   roles: { role: string; scope: string; cells: Record<string, string[]> }[];
-  bindings: { binding: string; role: string; scope: string; subjects: string[] }[];
+  bindings: {
+    binding: string;
+    role: string;
+    scope: string;
+    subjects: string[];
+    cells: Record<string, string[]>;
+  }[];
   verbs: string[];
   kinds: string[];
 }

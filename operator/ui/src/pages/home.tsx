@@ -135,9 +135,7 @@ const Gateways = ({ gateways }: { gateways: GatewayState[] }) =>
         <li key={`${each.namespace}/${each.name}`}>
           <span>
             {each.name}
-            <span class="sub">
-              {each.namespace} · {each.message}
-            </span>
+            <span class="sub">{[each.namespace, each.message].filter(Boolean).join(" · ")}</span>
           </span>
           <Status
             tone={each.ready === each.wanted ? "success" : "warning"}

@@ -20,10 +20,7 @@ const bindingHref = (binding: string): string => {
 };
 
 function Holders({ matrix, cell }: { matrix: Matrix; cell: Cell }) {
-  const roles = new Set(
-    matrix.roles.filter((each) => each.cells[cell.kind]?.includes(cell.verb)).map((each) => each.role),
-  );
-  const bindings = matrix.bindings.filter((each) => roles.has(each.role));
+  const bindings = matrix.bindings.filter((each) => each.cells[cell.kind]?.includes(cell.verb));
   return (
     <Card title={t("matrix.who", { verb: cell.verb, kind: cell.kind })}>
       <div role="status">
@@ -53,17 +50,21 @@ function Filled({ matrix }: { matrix: Matrix }) {
   const [by, setBy] = useState<"role" | "binding">("role");
   const [search, setSearch] = useState("");
   const [cell, setCell] = useState<Cell | undefined>();
-  const cellsOf = (role: string) => matrix.roles.find((each) => each.role === role)?.cells ?? {};
   const all: (GridColumn & { cells: Record<string, string[]> })[] =
     by === "role"
-      ? matrix.roles.map((each) => ({ key: each.role, title: each.role, sub: each.scope, cells: each.cells }))
+      ? matrix.roles.map((each) => ({
+          key: `${each.role} ${each.scope}`,
+          title: each.role,
+          sub: each.scope,
+          cells: each.cells,
+        }))
       : matrix.bindings.map((each) => ({
           key: each.binding,
           title: each.binding,
           sub: `${each.role} · ${each.scope}`,
           note: each.subjects.join(", "),
           href: bindingHref(each.binding),
-          cells: cellsOf(each.role),
+          cells: each.cells,
         }));
   const fitting = all.filter((each) =>
     [each.title, each.sub, each.note].join(" ").toLowerCase().includes(search.toLowerCase()),

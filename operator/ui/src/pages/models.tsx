@@ -209,7 +209,7 @@ export function ModelsPage() {
     <Page
       title={t("nav.models")}
       lead={
-        total
+        total?.calls
           ? t("models.sum", {
               calls: number(total.calls),
               tokens: number(total.promptTokens + total.completionTokens),

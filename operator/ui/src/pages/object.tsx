@@ -12,8 +12,8 @@ import { ReadyStatus } from "../ui/status";
 import { AuditTable } from "./audit-table";
 import { AuditDrawer } from "./audit-drawer";
 import { EditTab } from "./edit";
+import { EffectiveView } from "./effective";
 import { Overview } from "./overview";
-import { Tree } from "../ui/tree";
 
 const TABS = ["overview", "form", "yaml", "effective", "decisions", "history"] as const;
 type Tab = (typeof TABS)[number];
@@ -56,10 +56,7 @@ const Effective = ({ object }: { object: Detail }) =>
       <p>{t("effective.noneHelp")}</p>
     </Empty>
   ) : (
-    <div class="card">
-      <p class="muted small">{t("effective.lead")}</p>
-      <Tree value={object.effective} />
-    </div>
+    <EffectiveView value={object.effective} />
   );
 
 function Records({ object, kind }: { object: Detail; kind: "Decision" | "Change" }) {

@@ -24,6 +24,8 @@ const focused = (page) =>
     if (!globalThis.stops.has(at)) globalThis.stops.set(at, globalThis.stops.size);
     // The field for YAML shows its focus by its frame.
     const style = getComputedStyle(at.closest(".editor") ?? at);
+    // Objects of a picture show it by the line around them.
+    const line = at.matches("g.node") ? parseFloat(getComputedStyle(at.querySelector("rect")).strokeWidth) : 0;
     const labels = [...(at.labels ?? [])].map((each) => each.textContent).join(" ");
     const name = at.getAttribute("aria-label") ?? (labels || at.textContent || "");
     const box = at.getBoundingClientRect();
@@ -31,7 +33,7 @@ const focused = (page) =>
       id: globalThis.stops.get(at),
       tag: at.tagName.toLowerCase(),
       name: name.replace(/\s+/g, " ").trim(),
-      isSeen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+      isSeen: line >= 2 || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2),
       isOnScreen: box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight,
       isText: at.matches("textarea:not([readonly])"),
     };
@@ -86,8 +88,9 @@ test("every page is walked with Tab, each stop is seen, and nobody is caught", (
       let at = null;
       for (let turn = 0; turn < MOST; turn += 1) {
         at = await step(page, at);
-        if (!at || stops.has(at.id)) break;
-        stops.set(at.id, at);
+        // Behind the last stop is the browser's own, and then the first one.
+        if (at && stops.has(at.id)) break;
+        if (at) stops.set(at.id, at);
       }
       const unseen = [...stops.values()].filter((each) => !each.isSeen || !each.isOnScreen);
       assert.deepEqual(

@@ -6,7 +6,7 @@ use idm_trust::{Group, LoginAnswer, Password, Person, Steps};
 use idm_types::{Reason, Redacted};
 use serde_json::{Map, Value};
 
-use crate::Environment;
+use crate::{Environment, Gateway};
 
 /// The outcome of a try.
 #[derive(Debug)]
@@ -82,5 +82,18 @@ impl Environment {
             Err(error) => refused(error.reason(), error.detail),
         };
         Ok(TriedLogin { steps: steps.read(), outcome })
+    }
+}
+
+impl Gateway {
+    /// Tries a login as [`Environment::try_login`] does, by the ways to outside servers that this gateway has.
+    pub async fn try_login(
+        &self,
+        federation: &Federation,
+        secrets: &Secrets,
+        username: &str,
+        password: Redacted<String>,
+    ) -> Result<TriedLogin, String> {
+        self.environment.try_login(federation, secrets, username, password).await
     }
 }

@@ -142,6 +142,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-jose",
             "idm-permission",
             "idm-plan",
+            "idm-saml",
             "idm-types",
         ],
     ),

@@ -160,6 +160,9 @@ pub struct RecordFilter {
     /// A part of a name, an address or a message, without regard to the case of ASCII letters. A server finds whole
     /// words of messages only.
     pub text: Option<String>,
+    /// Only calls of language models: those that used tokens, and those that were refused for their prompt or for the
+    /// tokens that were used already.
+    pub language_models: bool,
     /// Not older than this.
     pub since: Option<Timestamp>,
     /// Older than this.
@@ -175,6 +178,9 @@ const WHO: [&str; 7] = [
     "actor",
     "by.names",
 ];
+/// The reasons of refusals that only calls of language models have.
+const MODEL_REASONS: [Reason; 2] = [Reason::PromptRefused, Reason::TokenQuotaExceeded];
+const USED: &str = "usage.prompt_tokens";
 const POLICY: &str = "policy.name";
 const CREDENTIAL: &str = "identity.credential";
 /// Texts that a server keeps as they are.
@@ -225,7 +231,9 @@ impl RecordFilter {
             Some(RecordKind::Decision) => line.contains(r#""kind":"Decision""#),
             None => true,
         };
-        kind && self.reason.is_none_or(|reason| line.contains(reason.code()))
+        let used = || line.contains(r#""usage":"#) || MODEL_REASONS.iter().any(|reason| line.contains(reason.code()));
+        kind && (!self.language_models || used())
+            && self.reason.is_none_or(|reason| line.contains(reason.code()))
             && self.outcome.is_none_or(|outcome| line.contains(outcome.name()))
             && self.shadow.is_none_or(|_| line.contains(r#""shadow":["#))
     }
@@ -273,6 +281,10 @@ impl RecordFilter {
             let names = NAMES.iter().map(|field| Test::Contains(field, text));
             groups.push(names.chain(MESSAGES.iter().map(|field| Test::HasWords(field, text))).collect());
         }
+        if self.language_models {
+            let refused = MODEL_REASONS.iter().map(|reason| Test::Is("reason", reason.code()));
+            groups.push(refused.chain([Test::Exists(USED)]).collect());
+        }
         groups.extend(self.since.map(|since| vec![Test::Since(since.rfc3339())]));
         groups.extend(self.until.map(|until| vec![Test::Until(until.rfc3339())]));
         RecordTests(groups)
@@ -293,7 +305,7 @@ impl Test<'_> {
     fn holds(&self, record: &StoredRecord) -> bool {
         match self {
             Self::Is(field, wanted) => record.texts(field).any(|text| text == *wanted),
-            Self::Exists(field) => record.texts(field).next().is_some(),
+            Self::Exists(field) => record.has(field),
             Self::Contains(field, part) | Self::HasWords(field, part) => {
                 let part = part.to_ascii_lowercase();
                 record.texts(field).any(|text| text.to_ascii_lowercase().contains(&part))

@@ -172,6 +172,12 @@ impl StoredRecord {
         values.into_iter().flat_map(items).filter_map(Value::as_str)
     }
 
+    /// Whether a field, which is named by its path with dots, has a value.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        let value = field.split('.').try_fold(&self.value, |value, name| value.get(name));
+        value.is_some_and(|value| !value.is_null())
+    }
+
     fn text<'s>(&'s self, pointer: &str, otherwise: &'s str) -> &'s str {
         self.value.pointer(pointer).and_then(Value::as_str).unwrap_or(otherwise)
     }

@@ -54,7 +54,8 @@ pub use idm_store::Taken;
 pub use limits::{Limited, SizeLimit};
 pub use metering::Metering;
 pub use offline::{
-    Assumed, Decided, Decision, Hypotheses, Hypothesis, Hypothetical, HypotheticalError, HypotheticalOutcome, Offline,
+    Assumed, Decided, Decision, Forwarded, Hypotheses, Hypothesis, Hypothetical, HypotheticalError,
+    HypotheticalOutcome, Offline, Rehearsal,
 };
 pub use peer::{Peer, Secured};
 pub use prepare::Forward;

@@ -17,7 +17,9 @@ use idm_store::Store;
 use idm_trust::{Answer, HttpClient, NoAnswer, NoDirectories, OutboundRequest, Outside, Work};
 use idm_types::{Refusal, Timestamp};
 
-pub use hypothetical::{Assumed, Hypotheses, Hypothesis, Hypothetical, HypotheticalError, HypotheticalOutcome};
+pub use hypothetical::{
+    Assumed, Forwarded, Hypotheses, Hypothesis, Hypothetical, HypotheticalError, HypotheticalOutcome, Rehearsal,
+};
 
 use crate::{Armed, BodyLimits, Context, Engine, EngineError, Forward, Payload, Peer, Process, Trace, Verdict, decide};
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use idm_compile::{Compiled, World};
 use idm_permission::Permission;
-use idm_types::Timestamp;
+use idm_types::{Redacted, Timestamp};
 
 use crate::failure::{Failure, Missing};
 use crate::kind::ObjectKind;
 use crate::session::{Access, Person};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
+use crate::wire::federation::TriedLoginView;
 use crate::wire::{Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
 
 /// Which part of a list is asked for.
@@ -84,6 +85,11 @@ pub(crate) enum AuditScope {
 pub(crate) trait Place: Send + Sync {
     fn mode(&self) -> Mode;
 
+    /// Reads what the first page will need, so that nobody waits for it.
+    fn warm<'a>(&'a self) -> Later<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The person whom the code stands for, or whose token it is.
     fn sign_in<'a>(&'a self, access: Option<Access>) -> Later<'a, Person>;
 
@@ -123,6 +129,23 @@ pub(crate) trait Place: Send + Sync {
 
     /// The objects of a namespace with what they compile to.
     fn understood<'a>(&'a self, person: &'a Person, namespace: &'a str) -> Later<'a, Arc<Understood>>;
+
+    /// The namespace of an object as it would be with the draft; nothing is written.
+    fn drafted<'a>(&'a self, _person: &'a Person, _draft: Draft) -> Later<'a, Arc<Understood>> {
+        Box::pin(async { Err(Failure::unavailable("drafts are tried where the Secrets are known: in a folder")) })
+    }
+
+    /// Tries a login at a Federation that is a directory. The password goes there once, and nowhere else.
+    fn try_login<'a>(
+        &'a self,
+        _person: &'a Person,
+        _federation: ObjectRef,
+        _username: String,
+        _password: Redacted<String>,
+    ) -> Later<'a, TriedLoginView> {
+        let why = "logins are tried where a gateway runs beside the objects: use `idm idp try`";
+        Box::pin(async move { Err(Failure::unavailable(why)) })
+    }
 
     /// Objects that are not in force, and what ends soon.
     fn attention<'a>(&'a self, person: &'a Person, now: Timestamp) -> Later<'a, (Vec<Failing>, Vec<Expiring>)>;

@@ -64,6 +64,9 @@ impl ManagerServer {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let serving = manager.clone();
         let tls = tls.map(Arc::new);
+        let warmed = manager.clone();
+        // A folder that cannot be read is told to whoever asks.
+        tokio::spawn(async move { drop(warmed.place.warm().await) });
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {

@@ -207,6 +207,16 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             api::credentials::revoke,
         )
         .says("Refuses keys from now on, for good"),
+        Endpoint::with(
+            "tryLogin",
+            post.clone(),
+            "/api/v1/federations/{namespace}/{name}/try",
+            Needs::Verb(Verb::Update, Kind::Federation),
+            api::federations::try_login,
+        )
+        .says("Tries a login at a directory and tells each step; nobody is let in, and the password is not kept"),
+        Endpoint::with("readProvider", post.clone(), "/api/v1/providers", Session, api::federations::read)
+            .says("What the document of a provider means for a Federation; nothing is fetched"),
         Endpoint::get("home", "/api/v1/home", Session, api::home::home)
             .says("Whether identity is healthy: gateways, decisions of the last hour, what needs attention"),
         Endpoint::get("searchAudit", "/api/v1/audit", Session, api::audit::search)
@@ -224,10 +234,15 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             .says("All records of a query as a file"),
         Endpoint::get("getRecord", "/api/v1/audit/{id}", Session, api::audit::entry)
             .says("One record with its explanation"),
+        Endpoint::get("languageModels", "/api/v1/llm", Session, api::llm::usage)
+            .reads(&["namespace", "since", "until", "limit", "after"])
+            .says("Tokens of language models by caller and model, refused prompts, and the use of quotas"),
         Endpoint::with("decodeToken", post.clone(), "/api/v1/decode", Session, api::explain::decode)
             .says("What a token says, and how a policy checks it; the token is not kept"),
         Endpoint::with("explainRequest", post.clone(), "/api/v1/explain", Session, api::explain::explain)
             .says("How a request that nobody sends would be decided"),
+        Endpoint::with("previewPolicy", post.clone(), "/api/v1/preview", Session, api::preview::preview)
+            .says("The objects that the JOSE steps of a draft would make of a sample, without signatures"),
         Endpoint::get("topology", "/api/v1/topology", Session, api::views::topology)
             .reads(&["namespace"])
             .says("Gateways, routes, policies and Services of a namespace, and their relations"),
@@ -262,7 +277,16 @@ mod tests {
     fn whatever_writes_names_the_permission_that_it_needs() {
         for of in endpoints().iter().filter(|of| of.method != Method::GET) {
             let body = serde_json::json!({"version": "1"});
-            let is_own = matches!(of.id, "openSession" | "endSession" | "check" | "decodeToken" | "explainRequest");
+            let own = [
+                "openSession",
+                "endSession",
+                "check",
+                "decodeToken",
+                "explainRequest",
+                "readProvider",
+                "previewPolicy",
+            ];
+            let is_own = own.contains(&of.id);
             assert_eq!(of.needs.permission(Some(Kind::Credential), &body).is_none(), is_own, "{}", of.id);
         }
     }

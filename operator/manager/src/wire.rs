@@ -3,6 +3,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod explain;
+pub(crate) mod federation;
+pub(crate) mod llm;
+pub(crate) mod preview;
 
 use std::collections::BTreeMap;
 

@@ -80,6 +80,28 @@ fn what_is_neither_decision_nor_change_is_never_asked_for() {
 }
 
 #[test]
+fn calls_of_language_models_are_those_that_used_tokens_or_were_refused_for_them() {
+    let filter = RecordFilter { language_models: true, ..RecordFilter::default() };
+    let record = |more: Value| {
+        let mut record = json!({"kind": "Decision", "id": "1"});
+        record.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        StoredRecord::of(record)
+    };
+    let calls = [
+        json!({"usage": {"prompt_tokens": 0, "completion_tokens": 7, "estimated": false}}),
+        json!({"reason": "PromptRefused"}),
+        json!({"reason": "TokenQuotaExceeded"}),
+    ];
+    for call in calls.map(record) {
+        assert!(filter.matches(&call) && filter.may_be_in(call.json()), "{}", call.json());
+    }
+    for other in [json!({"reason": "QuotaExceeded"}), json!({"detail": "\"usage\":"})].map(record) {
+        assert!(!filter.matches(&other), "{}", other.json());
+    }
+    assert!(!filter.may_be_in(r#"{"kind":"Decision","reason":"NoCredentials"}"#));
+}
+
+#[test]
 fn a_query_has_the_same_tests() {
     let filter = RecordFilter {
         kind: Some(RecordKind::Change),
@@ -126,6 +148,8 @@ fn every_field_that_is_asked_for_is_in_the_mapping() {
         ..RecordFilter::default()
     };
     let fields = Value::Object(crate::indices::fields());
+    let used = fields.pointer("/usage/properties/prompt_tokens/type");
+    assert_eq!(used, Some(&json!("long")), "{USED}");
     for test in filter.tests().0.iter().flatten() {
         let (field, wanted) = match test {
             Test::Is(field, _) | Test::Exists(field) | Test::Contains(field, _) => (*field, "keyword"),

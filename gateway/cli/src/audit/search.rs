@@ -147,6 +147,7 @@ impl Search {
             name,
             who: self.who.clone(),
             text: self.text.clone(),
+            language_models: false,
             since: time(&self.since)?,
             until: time(&self.until)?,
         })

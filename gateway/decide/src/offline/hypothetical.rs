@@ -90,6 +90,29 @@ pub struct Hypothesis {
     pub notes: Vec<String>,
 }
 
+/// A decision about a request that nobody sent, with what would be sent on.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// The decision.
+    pub told: Hypothesis,
+    /// The request for the upstream; `None` where nothing would go there.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// A request as an upstream would get it. It may hold credentials: show of it only what is meant to be shown.
+pub struct Forwarded {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl std::fmt::Debug for Forwarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forwarded({} headers, {} bytes)", self.headers.len(), self.body.len())
+    }
+}
+
 impl std::fmt::Display for Hypothesis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.notes.iter().try_for_each(|note| writeln!(f, "{}", idm_types::Visible(note)))?;
@@ -172,11 +195,25 @@ impl Hypotheses {
     /// # Errors
     /// It is no request, or the bundle cannot be armed.
     pub async fn decide(&self, asked: &Hypothetical, now: Timestamp) -> Result<Hypothesis, HypotheticalError> {
+        Ok(self.rehearse(asked, now).await?.told)
+    }
+
+    /// The same, with the request as the upstream would get it.
+    ///
+    /// # Errors
+    /// Those of [`Self::decide`].
+    pub async fn rehearse(&self, asked: &Hypothetical, now: Timestamp) -> Result<Rehearsal, HypotheticalError> {
         let offline = self.arm(asked.caller.as_ref())?;
         let mut notes: Vec<String> = asked.caller.iter().map(assumes).collect();
         let peer = self.peer(asked, &mut notes)?;
         let decision = offline.decide(&peer, sent(asked)?, now).await;
-        Ok(self.hypothesis(&offline, asked, &peer, decision, now, notes))
+        let forwarded = match &decision.outcome {
+            Ok(Decided::Forward { head, body, .. }) => {
+                Some(Forwarded { headers: head.headers.clone(), body: body.clone() })
+            }
+            _ => None,
+        };
+        Ok(Rehearsal { told: self.hypothesis(&offline, asked, &peer, decision, now, notes), forwarded })
     }
 
     /// The connection that the request would come on.

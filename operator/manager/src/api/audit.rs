@@ -64,6 +64,7 @@ fn filter(call: &Call) -> Result<RecordFilter, Failure> {
         name: text("name"),
         who: text("who"),
         text: text("text"),
+        language_models: false,
         since: time("since")?,
         until: time("until")?,
     })

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::call::{Call, blocking};
 use crate::failure::{Code, Failure, Missing};
-use crate::wire::explain::{CheckView, DecodeRequest, DecodedView, ExplainRequest, ExplainedView, StepView};
+use crate::wire::explain::{
+    CheckView, DecodeRequest, DecodedView, ExplainRequest, ExplainedView, HypotheticalRequest, StepView,
+};
 
 const MOST_HEADERS: usize = 100;
 
@@ -50,9 +52,12 @@ pub(crate) async fn decode(call: Call, body: DecodeRequest) -> Result<DecodedVie
     Ok(DecodedView { header: checks.header, claims: checks.claims, checks: shown.collect(), missing })
 }
 
-pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<ExplainedView, Failure> {
-    let ExplainRequest { request, namespace } = body;
-    let invalid = |field: &str, why: &str| Failure::invalid(format!("`{field}`: {why}")).at(field);
+fn invalid(field: &str, why: &str) -> Failure {
+    Failure::invalid(format!("`{field}`: {why}")).at(field)
+}
+
+/// The request that nobody sends, without body and caller.
+pub(super) fn hypothetical(request: &HypotheticalRequest) -> Result<Hypothetical, Failure> {
     let method = Method::from_str(&request.method).map_err(|_| invalid("request.method", "it is no method"))?;
     let url = Uri::from_str(&request.url).map_err(|_| invalid("request.url", "it is no URL"))?;
     if request.headers.len() > MOST_HEADERS {
@@ -62,17 +67,27 @@ pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<Explaine
         |(name, value): &(String, String)| Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?));
     let headers: Option<Vec<_>> = request.headers.iter().map(header).collect();
     let headers = headers.ok_or_else(|| invalid("request.headers", "each must be a name and a value of a header"))?;
-    let namespace = call.namespace(namespace.as_deref()).await?;
-    let (hypotheses, missing) = hypotheses(&call, &namespace).await?;
-    let asked = Hypothetical { headers, ..Hypothetical::new(method, url) };
-    let runtime = tokio::runtime::Handle::current();
-    // A decision stays on one thread.
-    let decided = blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await?;
-    let told = decided.map_err(|error| match error {
+    Ok(Hypothetical { headers, ..Hypothetical::new(method, url) })
+}
+
+/// A request that cannot be decided.
+pub(super) fn undecided(error: HypotheticalError) -> Failure {
+    match error {
         HypotheticalError::Url(_) => invalid("request.url", "it must have `http` or `https`, a host and a path"),
         HypotheticalError::Request(_) => invalid("request", "such a request cannot be sent"),
         HypotheticalError::Engine(_) => Failure::unavailable("the configuration cannot be used: see its findings"),
-    })?;
+    }
+}
+
+pub(crate) async fn explain(call: Call, body: ExplainRequest) -> Result<ExplainedView, Failure> {
+    let ExplainRequest { request, namespace } = body;
+    let asked = hypothetical(&request)?;
+    let namespace = call.namespace(namespace.as_deref()).await?;
+    let (hypotheses, missing) = hypotheses(&call, &namespace).await?;
+    let runtime = tokio::runtime::Handle::current();
+    // A decision stays on one thread.
+    let decided = blocking(move || runtime.block_on(hypotheses.decide(&asked, Timestamp::now()))).await?;
+    let told = decided.map_err(undecided)?;
     let steps = told.explanation.steps.iter().map(|step| StepView {
         name: step.name.to_owned(),
         ok: step.ok,

@@ -4,9 +4,12 @@
 pub(crate) mod audit;
 pub(crate) mod credentials;
 pub(crate) mod explain;
+pub(crate) mod federations;
 pub(crate) mod home;
+pub(crate) mod llm;
 pub(crate) mod me;
 pub(crate) mod objects;
+pub(crate) mod preview;
 pub(crate) mod schemas;
 pub(crate) mod session;
 pub(crate) mod views;

@@ -4,6 +4,7 @@
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod snapshot;
+mod try_login;
 mod view;
 mod write;
 
@@ -15,7 +16,8 @@ use idm_audit::SpoolHandle;
 use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_permission::{Kind, Permission, Verb};
-use idm_types::Timestamp;
+use idm_types::{Redacted, Timestamp};
+use serde_json::json;
 
 use super::draft::credential_spec;
 use super::{AuditScope, Draft, ListQuery, Namespaces, ObjectRef, Place, Understood};
@@ -25,6 +27,7 @@ use crate::failure::{Code, Failure};
 use crate::session::{Access, Person};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
+use crate::wire::federation::TriedLoginView;
 use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, OldKey, Page, Revoked};
 use snapshot::{Files, FolderReader, Snapshot};
 
@@ -110,6 +113,10 @@ impl Place for FolderPlace {
         Mode::Folder
     }
 
+    fn warm<'a>(&'a self) -> Later<'a, ()> {
+        self.blocking(|inner| inner.now().map(drop))
+    }
+
     fn sign_in<'a>(&'a self, _: Option<Access>) -> Later<'a, Person> {
         self.blocking(|inner| Ok(view::owner(&inner.dir)))
     }
@@ -182,6 +189,24 @@ impl Place for FolderPlace {
             let snapshot = inner.here(&namespace)?;
             let broken = |_: &Vec<_>| Failure::new(Code::Refused, "a file of the folder is broken: see the findings");
             snapshot.read.as_ref().cloned().map_err(broken)
+        })
+    }
+
+    fn drafted<'a>(&'a self, _person: &'a Person, draft: Draft) -> Later<'a, Arc<Understood>> {
+        self.blocking(move |inner| write::drafted(inner, &draft))
+    }
+
+    fn try_login<'a>(
+        &'a self,
+        person: &'a Person,
+        federation: ObjectRef,
+        username: String,
+        password: Redacted<String>,
+    ) -> Later<'a, TriedLoginView> {
+        let gateway = self.0.gateway.clone();
+        Box::pin(async move {
+            let read = self.understood(person, &federation.namespace).await?;
+            try_login::run(&gateway, &read, &federation.name, &username, password).await
         })
     }
 

@@ -1,19 +1,21 @@
 // Form and text of one object, both over the same draft; loaded when somebody edits.
 import { useMemo } from "preact/hooks";
-import { get } from "../lib/api";
 import { t } from "../lib/i18n";
-import { useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import type { Finding, Kind } from "../lib/types";
 import { TextField } from "../ui/field";
 import { Loaded, Notice } from "../ui/states";
 import { dataOf, open, resolve, setAt } from "./document";
-import { Editing } from "./context";
+import { Editing, type Subject } from "./context";
 import { Findings, Members } from "./form";
+import { Jose, jose } from "./jose";
+import { ProviderDocument } from "./provider";
 import type { Schema } from "./schema";
 import { TextEditor } from "./text-editor";
 
 interface Props {
   kind: Kind;
+  subject: Subject;
   text: string;
   way: "form" | "yaml";
   readOnly: boolean;
@@ -33,7 +35,7 @@ export function specOf(schema: Schema): Schema {
   return schema.properties?.["spec"] ?? schema;
 }
 
-export function Editor({ kind, text, way, readOnly, isNew, findings, onText }: Props) {
+export function Editor({ kind, subject, text, way, readOnly, isNew, findings, onText }: Props) {
   const opened = useMemo(() => open(text), [text]);
   const problem = opened.problem;
   if (way === "yaml") {
@@ -56,11 +58,21 @@ export function Editor({ kind, text, way, readOnly, isNew, findings, onText }: P
       </Notice>
     );
   }
-  return <FormOf kind={kind} text={text} readOnly={readOnly} isNew={isNew} findings={findings} onText={onText} />;
+  return (
+    <FormOf
+      kind={kind}
+      subject={subject}
+      text={text}
+      readOnly={readOnly}
+      isNew={isNew}
+      findings={findings}
+      onText={onText}
+    />
+  );
 }
 
-function FormOf({ kind, text, readOnly, isNew, findings, onText }: Omit<Props, "way">) {
-  const load = useLoad<Schema>(`schemas/${kind}`, (signal) => get(`schemas/${kind}`, signal));
+function FormOf({ kind, subject, text, readOnly, isNew, findings, onText }: Omit<Props, "way">) {
+  const load = useRead<Schema>(`schemas/${kind}`);
   const data = useMemo(() => dataOf(text), [text]);
   const placed = useMemo(() => {
     const map = new Map<string, Finding[]>();
@@ -74,7 +86,7 @@ function FormOf({ kind, text, readOnly, isNew, findings, onText }: Omit<Props, "
   return (
     <Loaded load={load}>
       {(schema) => (
-        <Editing.Provider value={{ text, readOnly, findings: placed, change: onText }}>
+        <Editing.Provider value={{ text, subject, readOnly, findings: placed, change: onText }}>
           <div class="form">
             {isNew && (
               <TextField
@@ -86,6 +98,8 @@ function FormOf({ kind, text, readOnly, isNew, findings, onText }: Omit<Props, "
                 onInput={(name) => onText(setAt(text, ["metadata", "name"], name))}
               />
             )}
+            {kind === "IdentityPolicy" && <Jose value={jose(data)} />}
+            {kind === "Federation" && !readOnly && <ProviderDocument />}
             <Findings path={["spec"]} />
             <Members
               schema={specOf(schema)}

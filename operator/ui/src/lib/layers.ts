@@ -1,7 +1,14 @@
 // The picture of a topology: columns by kind, order within a column by the neighbours, so that few lines cross.
 import type { Topology, TopologyEdge, TopologyNode } from "./types";
 
-const RANKS: Record<string, number> = { IdentityPolicy: 0, Gateway: 1, HTTPRoute: 2, GRPCRoute: 2, Service: 3 };
+const RANKS: Record<string, number> = {
+  IdentityPolicy: 0,
+  Gateway: 1,
+  HTTPRoute: 2,
+  GRPCRoute: 2,
+  Rule: 3,
+  Service: 4,
+};
 export const NODE = { width: 196, height: 44, gapX: 64, gapY: 14, top: 34 };
 
 export interface Placed extends TopologyNode {
@@ -32,7 +39,7 @@ function neighbours(edges: TopologyEdge[]): Map<string, string[]> {
 /** Puts every node at its place. */
 export function lay({ nodes, edges }: Topology): Drawing {
   const near = neighbours(edges);
-  const columns: TopologyNode[][] = [[], [], [], []];
+  const columns: TopologyNode[][] = [[], [], [], [], []];
   for (const node of nodes) columns[rankOf(node.kind)]?.push(node);
   const place = new Map<string, number>();
   const note = () =>

@@ -1,6 +1,6 @@
 // Reads from the server with every state a page must show: loading, failed, good, and good but old.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Failure } from "./api";
+import { Failure, get } from "./api";
 import { ended } from "./session";
 
 export interface Load<T> {
@@ -63,3 +63,7 @@ export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T
     reload: () => setTurn((each) => each + 1),
   };
 }
+
+/** Loads what the API has at `path`; the path is the key. */
+export const useRead = <T>(path: string, seconds?: number): Load<T> =>
+  useLoad<T>(path, (signal) => get<T>(path, signal), seconds);

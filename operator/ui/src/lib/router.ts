@@ -27,6 +27,9 @@ export function filter(changes: Record<string, string>): void {
   go(address(place.value.path, query), true);
 }
 
+/** The namespace that the address asks for, or undefined for all of them. */
+export const chosenNamespace = (): string | undefined => place.value.query.get("ns") || undefined;
+
 /** A path with a query, which may be empty. */
 export function address(path: string, query: URLSearchParams | Record<string, string | undefined> = {}): string {
   const filled = query instanceof URLSearchParams ? [...query] : Object.entries(query);

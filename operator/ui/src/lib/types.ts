@@ -167,7 +167,98 @@ export interface Topology {
 
 export interface Matrix {
   roles: { role: string; scope: string; cells: Record<string, string[]> }[];
-  bindings: { binding: string; role: string; scope: string; subjects: string[] }[];
+  bindings: {
+    binding: string;
+    role: string;
+    scope: string;
+    subjects: string[];
+    cells: Record<string, string[]>;
+  }[];
   verbs: string[];
   kinds: string[];
+}
+
+export interface ModelTokens {
+  calls: number;
+  promptTokens: number;
+  completionTokens: number;
+  estimatedCalls: number;
+}
+export interface ModelCaller extends ModelTokens {
+  who: string;
+  isCredential: boolean;
+  namespace: string;
+  model: string;
+  steps: number[];
+}
+export interface ModelRefusal {
+  reason: string;
+  policy: string;
+  namespace: string;
+  rule: string;
+  count: number;
+  lastTime: string;
+  lastId: string;
+}
+export interface ModelQuota {
+  policy: string;
+  namespace: string;
+  who: string;
+  tokens: number;
+  perSeconds: number;
+  used: number;
+  endTime: string;
+  complete: boolean;
+}
+export interface ModelUse {
+  since: string;
+  until: string;
+  countedFrom: string;
+  complete: boolean;
+  stepSeconds: number;
+  steps: { time: string; promptTokens: number; completionTokens: number }[];
+  total: ModelTokens;
+  callers: ModelCaller[];
+  next?: string;
+  pairs: number;
+  refused: ModelRefusal[];
+  quotas?: ModelQuota[];
+}
+
+export interface TriedPerson {
+  claims: Record<string, unknown>;
+  roles: string[];
+  groups: { name: string; dn?: string; mappedBy: string[] }[];
+  unmatched: string[];
+  provisions?: string;
+}
+export interface TriedLogin {
+  outcome: "Verified" | "Refused" | "Unknown";
+  steps: string[];
+  reason?: string;
+  detail?: string;
+  fix?: string;
+  person?: TriedPerson;
+}
+
+/** What the document of a provider says. */
+export interface Provider {
+  kind: "oidc" | "saml";
+  fields: Record<string, unknown>;
+  facts: { name: string; ok: boolean; text: string }[];
+  entities?: string[];
+}
+
+/** What the JOSE steps of a draft would make. */
+export interface Preview {
+  steps: {
+    name: string;
+    to: string;
+    bytes: number;
+    encrypted?: unknown;
+    signed?: unknown;
+    payload?: unknown;
+    refused?: string;
+  }[];
+  leftOut: string[];
 }

@@ -1,7 +1,6 @@
 // One record: its explanation in plain words, and everything that is stored of it.
-import { get } from "../lib/api";
 import { t } from "../lib/i18n";
-import { useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import { objectPath } from "../lib/router";
 import { stamp } from "../lib/time";
 import type { AuditDetail, AuditItem } from "../lib/types";
@@ -19,7 +18,8 @@ export function objectOf(
   for (const member of ["object", "policy"]) {
     const value = record[member];
     if (typeof value !== "object" || value === null) continue;
-    const { kind = "IdentityPolicy", namespace, name } = value as Record<string, unknown>;
+    // The policy that decided is in the namespace of the record.
+    const { kind = "IdentityPolicy", namespace = record["namespace"], name } = value as Record<string, unknown>;
     if (typeof kind === "string" && typeof namespace === "string" && typeof name === "string" && name)
       return { kind, namespace, name };
   }
@@ -78,7 +78,7 @@ export function RecordView({ detail }: { detail: AuditDetail }) {
 
 export function AuditDrawer({ id, onClose }: { id: string; onClose: () => void }) {
   const path = `audit/${encodeURIComponent(id)}`;
-  const load = useLoad<AuditDetail>(path, (signal) => get(path, signal));
+  const load = useRead<AuditDetail>(path);
   return (
     <Dialog title={load.data?.item.title ?? t("audit.record")} onClose={onClose} drawer>
       <Loaded load={load}>{(detail) => <RecordView detail={detail} />}</Loaded>

@@ -2,12 +2,12 @@
 import { useState } from "preact/hooks";
 import { get, query } from "../lib/api";
 import { t, tn } from "../lib/i18n";
-import { asFailure, useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import { filter, place } from "../lib/router";
 import { clock } from "../lib/settings";
 import { useTail, type TailState } from "../lib/tail";
 import type { AuditItem, AuditPage as Records } from "../lib/types";
-import type { Failure } from "../lib/api";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { SelectField } from "../ui/field";
 import { FilterField } from "../ui/list";
@@ -92,27 +92,21 @@ export function AuditPage() {
   const [now] = useState(Date.now);
   const asked = filters(now);
   const path = `audit${query({ ...asked, limit: 100 })}`;
-  const load = useLoad<Records>(path, (signal) => get(path, signal));
+  const load = useRead<Records>(path);
   const [older, setOlder] = useState<{ path: string; items: AuditItem[]; next?: string | undefined }>({
     path,
     items: [],
   });
-  const [error, setError] = useState<Failure | undefined>();
   const live = place.value.query.get("live") === "1";
   const [paused, setPaused] = useState(false);
   const [tail, release] = useTail(`audit/stream${query(asked)}`, live, paused);
   const shown = place.value.query.get("id") ?? "";
   const more = older.path === path ? older : { path, items: [] as AuditItem[], next: undefined };
   const next = more.items.length ? more.next : load.data?.next;
-  const loadOlder = async () => {
-    setError(undefined);
-    try {
-      const page = await get<Records>(`audit${query({ ...asked, limit: 100, before: next })}`);
-      setOlder({ path, items: [...more.items, ...page.items], next: page.next });
-    } catch (cause) {
-      setError(asFailure(cause));
-    }
-  };
+  const loadOlder = useWork(async () => {
+    const page = await get<Records>(`audit${query({ ...asked, limit: 100, before: next })}`);
+    setOlder({ path, items: [...more.items, ...page.items], next: page.next });
+  });
   const resume = () => {
     setPaused(false);
     release();
@@ -187,9 +181,13 @@ export function AuditPage() {
               </div>
               <div class="pager">
                 <span>{tn("audit.shown", items.length)}</span>
-                {next && <Button onClick={() => void loadOlder()}>{t("audit.older")}</Button>}
+                {next && (
+                  <Button busy={loadOlder.busy} onClick={loadOlder.start}>
+                    {t("audit.older")}
+                  </Button>
+                )}
               </div>
-              {error && <FailureNotice error={error} retry={() => void loadOlder()} />}
+              {loadOlder.error && <FailureNotice error={loadOlder.error} retry={loadOlder.start} />}
             </>
           );
         }}

@@ -1,9 +1,10 @@
 // After a leak: every key of one owner, in one go, with the result of each.
 import { useState } from "preact/hooks";
-import { Failure, get, query } from "../lib/api";
+import { get, query } from "../lib/api";
 import { t, tn } from "../lib/i18n";
 import { asFailure } from "../lib/load";
 import type { Item, Page } from "../lib/types";
+import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/field";
@@ -30,22 +31,8 @@ async function ownedBy(owner: string): Promise<Item[]> {
 export function RevokeOwner({ onClose }: { onClose: () => void }) {
   const [owner, setOwner] = useState("");
   const [results, setResults] = useState<Result[] | undefined>();
-  const [error, setError] = useState<Failure | undefined>();
-  const [busy, setBusy] = useState(false);
-  const find = async (event: Event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(undefined);
-    try {
-      setResults((await ownedBy(owner.trim())).map((item) => ({ item })));
-    } catch (cause) {
-      setError(asFailure(cause));
-    } finally {
-      setBusy(false);
-    }
-  };
-  const revokeAll = async () => {
-    setBusy(true);
+  const search = useWork(async () => setResults((await ownedBy(owner.trim())).map((item) => ({ item }))));
+  const revocation = useWork(async () => {
     let now = results ?? [];
     for (const [index, { item }] of now.entries()) {
       let result: Result = { item, done: true };
@@ -57,13 +44,13 @@ export function RevokeOwner({ onClose }: { onClose: () => void }) {
       now = now.map((each, at) => (at === index ? result : each));
       setResults(now);
     }
-    setBusy(false);
     say(tn("revokeOwner.done", now.filter((each) => each.done).length));
-  };
+  });
+  const busy = search.busy || revocation.busy;
   const touched = results?.some((each) => each.done || each.problem);
   return (
     <Dialog title={t("revokeOwner.title")} onClose={busy ? undefined : onClose}>
-      <form class="rows" onSubmit={(event) => void find(event)}>
+      <form class="rows" onSubmit={search.start}>
         <div class="ask">
           <TextField
             label={t("col.owner")}
@@ -85,7 +72,7 @@ export function RevokeOwner({ onClose }: { onClose: () => void }) {
           </div>
         )}
       </form>
-      {error && <FailureNotice error={error} />}
+      {search.error && <FailureNotice error={search.error} />}
       {results && results.length === 0 && (
         <Notice tone="note">
           <p>{t("revokeOwner.none")}</p>
@@ -118,7 +105,7 @@ export function RevokeOwner({ onClose }: { onClose: () => void }) {
               {t(touched ? "do.close" : "do.cancel")}
             </Button>
             {!touched && (
-              <Button kind="danger" busy={busy} onClick={() => void revokeAll()}>
+              <Button kind="danger" busy={busy} onClick={revocation.start}>
                 {tn("revokeOwner.do", results.length)}
               </Button>
             )}

@@ -1,8 +1,8 @@
 // Revocation of one key, or of all keys of a Credential.
 import { useState } from "preact/hooks";
-import { get, objectAt, post } from "../lib/api";
+import { objectAt, post } from "../lib/api";
 import { t, tn } from "../lib/i18n";
-import { useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import type { Detail } from "../lib/types";
 import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
@@ -25,7 +25,7 @@ export function revoke(namespace: string, name: string, key?: string): Promise<{
 
 export function RevokeDialog({ namespace, name, first = "", onClose }: Props) {
   const path = objectAt("Credential", namespace, name);
-  const load = useLoad<Detail>(path, (signal) => get(path, signal));
+  const load = useRead<Detail>(path);
   const [key, setKey] = useState(first);
   const revocation = useWork(async () => (await revoke(namespace, name, key || undefined)).revoked);
   const { busy, error, result: revoked } = revocation;

@@ -1,7 +1,7 @@
 // Credentials: found by name, owner, team or key id; made, rotated and revoked from here.
 import { useState } from "preact/hooks";
 import { t } from "../lib/i18n";
-import { place } from "../lib/router";
+import { chosenNamespace } from "../lib/router";
 import { relative } from "../lib/time";
 import type { Item } from "../lib/types";
 import { Act } from "../ui/button";
@@ -57,7 +57,7 @@ function tools(open: (what: Open) => void): Column<Item> {
 export function CredentialsPage() {
   const load = useList("Credential");
   const [open, setOpen] = useState<Open | undefined>();
-  const namespace = place.value.query.get("ns") ?? undefined;
+  const namespace = chosenNamespace();
   const close = () => {
     setOpen(undefined);
     load.reload();

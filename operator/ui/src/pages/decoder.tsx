@@ -12,7 +12,7 @@ import { AreaField, SelectField } from "../ui/field";
 import { Card, Page } from "../ui/page";
 import { Empty, FailureNotice, Notice } from "../ui/states";
 import { Table } from "../ui/table";
-import { Steps } from "./explain";
+import { Steps } from "../ui/steps";
 
 const PROBLEMS: Record<Problem, Word> = {
   parts: "decoder.parts",

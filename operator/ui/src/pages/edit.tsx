@@ -78,7 +78,16 @@ export function EditTab({ kind, object, way, reload }: Props) {
           )}
         </span>
       </div>
-      <Editor kind={kind} text={text} way={way} readOnly={readOnly} isNew={false} findings={findings} onText={write} />
+      <Editor
+        kind={kind}
+        subject={{ namespace, name, version: draft?.version ?? object.version }}
+        text={text}
+        way={way}
+        readOnly={readOnly}
+        isNew={false}
+        findings={findings}
+        onText={write}
+      />
       {saving && (
         <SaveDialog
           kind={kind}

@@ -1,16 +1,17 @@
 // Why was it so? Of a decision by its id, or of a request that nobody has sent.
 import { useEffect, useState } from "preact/hooks";
-import { get, post } from "../lib/api";
+import { post } from "../lib/api";
 import { t } from "../lib/i18n";
-import { useLoad } from "../lib/load";
-import { filter, place } from "../lib/router";
+import { useRead } from "../lib/load";
+import { chosenNamespace, filter, place } from "../lib/router";
 import type { AuditDetail, Explained } from "../lib/types";
 import { useWork } from "../lib/work";
 import { Button } from "../ui/button";
 import { AreaField, SelectField, TextField } from "../ui/field";
 import { Card, Page } from "../ui/page";
 import { Empty, FailureNotice, Loaded } from "../ui/states";
-import { Outcome, Status } from "../ui/status";
+import { Outcome } from "../ui/status";
+import { Steps } from "../ui/steps";
 import { RecordView } from "./audit-drawer";
 
 /** Lines `Name: value` as pairs. */
@@ -24,7 +25,7 @@ export function headersOf(text: string): [string, string][] {
 
 function Known({ id }: { id: string }) {
   const path = `audit/${encodeURIComponent(id)}`;
-  const load = useLoad<AuditDetail>(path, (signal) => get(path, signal));
+  const load = useRead<AuditDetail>(path);
   return (
     <Loaded load={load}>
       {(detail) => (
@@ -68,24 +69,12 @@ function ById() {
   );
 }
 
-export const Steps = ({ steps }: { steps: { name: string; ok: boolean | null; text: string }[] }) => (
-  <ol class="steps">
-    {steps.map((each, index) => (
-      <li key={index}>
-        <Status tone={each.ok === null ? "muted" : each.ok ? "success" : "danger"} word={each.name} />
-        <span>{each.text}</span>
-        <span class="sr-only">{t(each.ok === null ? "step.skipped" : each.ok ? "step.passed" : "step.failed")}</span>
-      </li>
-    ))}
-  </ol>
-);
-
 function Hypothetical() {
   const [method, setMethod] = useState("GET");
   const [url, setUrl] = useState("");
   const [headers, setHeaders] = useState("");
   const question = useWork(() => {
-    const namespace = place.value.query.get("ns");
+    const namespace = chosenNamespace();
     const request = { method, url: url.trim(), headers: headersOf(headers) };
     return post<Explained>("explain", { request, ...(namespace ? { namespace } : {}) });
   });

@@ -1,14 +1,14 @@
 // Home answers one question: is identity healthy? Every number leads to what it counts.
 import { useState } from "preact/hooks";
-import { get, query } from "../lib/api";
+import { query } from "../lib/api";
 import { t, tn } from "../lib/i18n";
-import { useLoad } from "../lib/load";
-import { address, explainPath, go, objectPath, place } from "../lib/router";
-import { relative, stamp } from "../lib/time";
+import { useRead } from "../lib/load";
+import { address, chosenNamespace, explainPath, go, objectPath } from "../lib/router";
+import { hour, relative, stamp } from "../lib/time";
 import type { AuditItem, GatewayState, Home } from "../lib/types";
 import { spreadOf } from "../ui/spread";
 import { Button } from "../ui/button";
-import { DecisionsChart } from "../ui/chart";
+import { Chart } from "../ui/chart";
 import { TextField } from "../ui/field";
 import { Card, Page, Time } from "../ui/page";
 import { Empty, Loaded } from "../ui/states";
@@ -135,9 +135,7 @@ const Gateways = ({ gateways }: { gateways: GatewayState[] }) =>
         <li key={`${each.namespace}/${each.name}`}>
           <span>
             {each.name}
-            <span class="sub">
-              {each.namespace} · {each.message}
-            </span>
+            <span class="sub">{[each.namespace, each.message].filter(Boolean).join(" · ")}</span>
           </span>
           <Status
             tone={each.ready === each.wanted ? "success" : "warning"}
@@ -174,7 +172,19 @@ const Filled = ({ home }: { home: Home }) => (
     <div class="split lead-left">
       <Card title={t("home.chart")} flush>
         {home.perMinute.length ? (
-          <DecisionsChart minutes={home.perMinute} />
+          <Chart
+            label={t("home.chart")}
+            series={[
+              { kind: "permitted", name: t("outcome.permitted") },
+              { kind: "denied", name: t("outcome.denied") },
+              { kind: "failed", name: t("outcome.failed") },
+            ]}
+            points={home.perMinute.map(({ time, permitted, denied, failed }) => ({
+              time,
+              values: [permitted, denied, failed],
+            }))}
+            mark={hour}
+          />
         ) : (
           <Empty title={t("home.noDecisions")}>
             <pre class="code">curl -i http://localhost:8000/orders</pre>
@@ -249,9 +259,9 @@ function verdict(home: Home): string {
 }
 
 export function HomePage() {
-  const namespace = place.value.query.get("ns") ?? undefined;
+  const namespace = chosenNamespace();
   const path = `home${query({ namespace })}`;
-  const load = useLoad<Home>(path, (signal) => get(path, signal), 15);
+  const load = useRead<Home>(path, 15);
   return (
     <Page
       title={t("nav.home")}

@@ -1,8 +1,7 @@
 // Permissions as a grid: by role, or by binding. The grid is a table, so it reads the same without eyes.
 import { useState } from "preact/hooks";
-import { get } from "../lib/api";
 import { t } from "../lib/i18n";
-import { useLoad } from "../lib/load";
+import { useRead } from "../lib/load";
 import { linkTo } from "../lib/router";
 import type { Matrix } from "../lib/types";
 import { Button } from "../ui/button";
@@ -21,10 +20,7 @@ const bindingHref = (binding: string): string => {
 };
 
 function Holders({ matrix, cell }: { matrix: Matrix; cell: Cell }) {
-  const roles = new Set(
-    matrix.roles.filter((each) => each.cells[cell.kind]?.includes(cell.verb)).map((each) => each.role),
-  );
-  const bindings = matrix.bindings.filter((each) => roles.has(each.role));
+  const bindings = matrix.bindings.filter((each) => each.cells[cell.kind]?.includes(cell.verb));
   return (
     <Card title={t("matrix.who", { verb: cell.verb, kind: cell.kind })}>
       <div role="status">
@@ -54,17 +50,21 @@ function Filled({ matrix }: { matrix: Matrix }) {
   const [by, setBy] = useState<"role" | "binding">("role");
   const [search, setSearch] = useState("");
   const [cell, setCell] = useState<Cell | undefined>();
-  const cellsOf = (role: string) => matrix.roles.find((each) => each.role === role)?.cells ?? {};
   const all: (GridColumn & { cells: Record<string, string[]> })[] =
     by === "role"
-      ? matrix.roles.map((each) => ({ key: each.role, title: each.role, sub: each.scope, cells: each.cells }))
+      ? matrix.roles.map((each) => ({
+          key: `${each.role} ${each.scope}`,
+          title: each.role,
+          sub: each.scope,
+          cells: each.cells,
+        }))
       : matrix.bindings.map((each) => ({
           key: each.binding,
           title: each.binding,
           sub: `${each.role} · ${each.scope}`,
           note: each.subjects.join(", "),
           href: bindingHref(each.binding),
-          cells: cellsOf(each.role),
+          cells: each.cells,
         }));
   const fitting = all.filter((each) =>
     [each.title, each.sub, each.note].join(" ").toLowerCase().includes(search.toLowerCase()),
@@ -122,7 +122,7 @@ function Filled({ matrix }: { matrix: Matrix }) {
 }
 
 export function MatrixPage() {
-  const load = useLoad<Matrix>("matrix", (signal) => get("matrix", signal), 60);
+  const load = useRead<Matrix>("matrix", 60);
   return (
     <Page
       title={t("nav.matrix")}

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { t, type Word } from "../lib/i18n";
 import { draftKey, draftOf, dropDraft, setDraft } from "../lib/drafts";
-import { go, linkTo, place } from "../lib/router";
+import { chosenNamespace, go, linkTo, place } from "../lib/router";
 import { me } from "../lib/session";
 import type { Detail, Finding, Kind } from "../lib/types";
 import { Act, Button } from "../ui/button";
@@ -25,7 +25,7 @@ export const nameIn = (text: string): string =>
 
 export function NewObjectPage({ kind }: { kind: Kind }) {
   const method = place.value.query.get("method") ?? Object.keys(STARTERS[kind])[0] ?? "";
-  const [namespace, setNamespace] = useState(place.value.query.get("ns") ?? me.value?.namespaces[0] ?? "default");
+  const [namespace, setNamespace] = useState(chosenNamespace() ?? me.value?.namespaces[0] ?? "default");
   const [way, setWay] = useState<"form" | "yaml">("form");
   const [saving, setSaving] = useState<string | undefined>();
   const [saved, setSaved] = useState<Detail | undefined>();
@@ -72,6 +72,7 @@ export function NewObjectPage({ kind }: { kind: Kind }) {
         </div>
         <Editor
           kind={kind}
+          subject={{ namespace, name }}
           text={text}
           way={way}
           readOnly={false}

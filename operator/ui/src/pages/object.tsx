@@ -1,10 +1,10 @@
 // The page of one object, the same tabs for every kind.
 import { useState } from "preact/hooks";
-import { get, objectAt, query } from "../lib/api";
+import { objectAt, query } from "../lib/api";
 import { t, type Word } from "../lib/i18n";
-import { useLoad, type Load } from "../lib/load";
+import { useRead, type Load } from "../lib/load";
 import { draftKey, draftOf } from "../lib/drafts";
-import { address, listPath, place } from "../lib/router";
+import { address, chosenNamespace, listPath, place } from "../lib/router";
 import type { AuditPage, Detail, Kind } from "../lib/types";
 import { Page } from "../ui/page";
 import { Empty, Loaded, Notice } from "../ui/states";
@@ -12,8 +12,8 @@ import { ReadyStatus } from "../ui/status";
 import { AuditTable } from "./audit-table";
 import { AuditDrawer } from "./audit-drawer";
 import { EditTab } from "./edit";
+import { EffectiveView } from "./effective";
 import { Overview } from "./overview";
-import { Tree } from "../ui/tree";
 
 const TABS = ["overview", "form", "yaml", "effective", "decisions", "history"] as const;
 type Tab = (typeof TABS)[number];
@@ -33,7 +33,7 @@ const ABOVE: Record<Kind, Word> = {
 };
 
 function Tabs({ tabs, now, path, edited }: { tabs: Tab[]; now: Tab; path: string; edited: boolean }) {
-  const ns = place.value.query.get("ns") ?? undefined;
+  const ns = chosenNamespace();
   return (
     <nav class="tabs" aria-label={t("tab.all")}>
       {tabs.map((each) => (
@@ -56,16 +56,13 @@ const Effective = ({ object }: { object: Detail }) =>
       <p>{t("effective.noneHelp")}</p>
     </Empty>
   ) : (
-    <div class="card">
-      <p class="muted small">{t("effective.lead")}</p>
-      <Tree value={object.effective} />
-    </div>
+    <EffectiveView value={object.effective} />
   );
 
 function Records({ object, kind }: { object: Detail; kind: "Decision" | "Change" }) {
   const { namespace, kind: objectKind, name } = object;
   const path = `audit${query({ kind, namespace, objectKind, name, limit: 50 })}`;
-  const load = useLoad<AuditPage>(path, (signal) => get(path, signal), 30);
+  const load = useRead<AuditPage>(path, 30);
   const [shown, setShown] = useState<string | undefined>();
   return (
     <>
@@ -96,7 +93,7 @@ const Managed = ({ object }: { object: Detail }) =>
 
 export function ObjectPage({ kind, namespace, name }: { kind: Kind; namespace: string; name: string }) {
   const at = objectAt(kind, namespace, name);
-  const load: Load<Detail> = useLoad<Detail>(at, (signal) => get(at, signal), 20);
+  const load: Load<Detail> = useRead<Detail>(at, 20);
   const tabs = TABS.filter((each) => kind === "IdentityPolicy" || each !== "effective");
   const now = tabs.find((each) => each === place.value.query.get("tab")) ?? "overview";
   const draft = draftOf(draftKey(kind, namespace, name));

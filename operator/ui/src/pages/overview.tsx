@@ -17,8 +17,11 @@ import { Table } from "../ui/table";
 import { RevokeDialog } from "./credential-revoke";
 import { RotateDialog } from "./credential-rotate";
 import { FindingList } from "./save";
+import { TryLogin } from "./try-login";
 
 type Open = { what: "rotate" } | { what: "revoke"; key?: string } | { what: "delete" };
+/** The types of Federations that check passwords. */
+const DIRECTORIES = ["ldap", "database", "rest"];
 const KEY_TONES: Record<string, Tone> = { Active: "success", Overlapping: "warning" };
 
 function Keys({ object, onRevoke }: { object: Detail; onRevoke: (key: string) => void }) {
@@ -190,6 +193,7 @@ export function Overview({ object, kind, reload }: { object: Detail; kind: Kind;
           <Keys object={object} onRevoke={(key) => setOpen({ what: "revoke", key })} />
         </Card>
       )}
+      {kind === "Federation" && DIRECTORIES.includes(object.summary["type"] ?? "") && <TryLogin object={object} />}
       {open?.what === "rotate" && <RotateDialog namespace={namespace} name={name} onClose={close} />}
       {open?.what === "revoke" && (
         <RevokeDialog namespace={namespace} name={name} first={open.key ?? ""} onClose={close} />

@@ -2,7 +2,7 @@
 import { get, query } from "../lib/api";
 import { t, tn, type Word } from "../lib/i18n";
 import { useLoad } from "../lib/load";
-import { address, go, linkTo, place } from "../lib/router";
+import { address, chosenNamespace, go, linkTo } from "../lib/router";
 import { METHOD_NAMES, starter } from "../lib/starters";
 import type { Item, Page as Items } from "../lib/types";
 import { Act, Copy } from "../ui/button";
@@ -62,7 +62,7 @@ function Method({ method, items }: { method: string; items: Item[] }) {
   const users = usersOf(items, method);
   const maturity = MATURITY[method] ?? "accepted";
   const yaml = starter("IdentityPolicy", method);
-  const namespace = place.value.query.get("ns");
+  const namespace = chosenNamespace();
   return (
     <li class="card method">
       <div class="federation-head">
@@ -83,7 +83,7 @@ function Method({ method, items }: { method: string; items: Item[] }) {
         {users.length > 3 && (
           <>
             {" "}
-            <a class="chip" href={address("/policies", { ns: namespace ?? undefined })}>
+            <a class="chip" href={address("/policies", { ns: namespace })}>
               +{users.length - 3}
             </a>
           </>
@@ -98,7 +98,7 @@ function Method({ method, items }: { method: string; items: Item[] }) {
       <div class="actions">
         <Act
           need={["IdentityPolicy", "create"]}
-          namespace={namespace ?? undefined}
+          namespace={namespace}
           icon="plus"
           label={t("standards.createOf", { name: NAMES[method] ?? method })}
           onClick={() => go(newPath("IdentityPolicy", namespace, method))}
@@ -112,7 +112,7 @@ function Method({ method, items }: { method: string; items: Item[] }) {
 }
 
 export function StandardsPage() {
-  const namespace = place.value.query.get("ns") ?? undefined;
+  const namespace = chosenNamespace();
   const load = useLoad(`standards ${namespace ?? ""}`, (signal) => allPolicies(namespace, signal), 60);
   return (
     <Page title={t("nav.standards")} lead={t("standards.lead")}>

@@ -13,6 +13,7 @@ export const GO: Record<string, string> = {
   b: "/bindings",
   m: "/matrix",
   a: "/audit",
+  l: "/models",
   e: "/explain",
   d: "/decoder",
 };

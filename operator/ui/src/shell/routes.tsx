@@ -16,6 +16,7 @@ import { MatrixPage } from "../pages/matrix";
 import { AuditPage } from "../pages/audit";
 import { ExplainPage } from "../pages/explain";
 import { DecoderPage } from "../pages/decoder";
+import { ModelsPage } from "../pages/models";
 import { TopologyPage } from "../pages/topology";
 import type { Kind } from "../lib/types";
 
@@ -45,6 +46,7 @@ const ROUTES: Route[] = [
   ["/standards", () => <StandardsPage />],
   ["/matrix", () => <MatrixPage />],
   ["/audit", () => <AuditPage />],
+  ["/models", () => <ModelsPage />],
   ["/explain", () => <ExplainPage />],
   ["/decoder", () => <DecoderPage />],
   ["/topology", () => <TopologyPage />],

@@ -33,6 +33,7 @@ export const SECTIONS: [Word, Entry[]][] = [
     "nav.investigate",
     [
       ["/audit", "nav.audit", "audit"],
+      ["/models", "nav.models", "chat"],
       ["/explain", "nav.explain", "explain"],
       ["/decoder", "nav.decoder", "token"],
     ],

@@ -1,5 +1,6 @@
 // Form controls with their label, help and error joined to them.
 import type { ComponentChildren, InputHTMLAttributes } from "preact";
+import type { Ref } from "preact";
 import { useId } from "preact/hooks";
 
 interface Frame {
@@ -134,6 +135,25 @@ export function SelectField({ value, onInput, options, disabled, ...rest }: Sele
           );
         })}
       </select>
+    </Wrap>
+  );
+}
+
+/** A password. It is in its input alone: the form reads it when it is sent, and empties the input. */
+export function PasswordField({ input, ...frame }: Frame & { input: Ref<HTMLInputElement> }) {
+  const id = useId();
+  return (
+    <Wrap id={id} frame={frame}>
+      <input
+        id={id}
+        ref={input}
+        type="password"
+        required={frame.required}
+        autocomplete="off"
+        spellcheck={false}
+        aria-describedby={described(id, frame)}
+        aria-invalid={frame.error ? "true" : undefined}
+      />
     </Wrap>
   );
 }

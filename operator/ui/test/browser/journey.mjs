@@ -1,10 +1,6 @@
 // A person with the real server: signs in by keyboard, reads every page, and makes a key that the gateway then takes.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
+import { withDemo, signIn } from "./demo.mjs";
 
 const PAGES = [
   "/",
@@ -24,33 +20,10 @@ const PAGES = [
   "/topology",
 ];
 
-/** Starts `idm demo` on free ports; waits for its addresses and its code. */
-async function demo(idm, state) {
-  const any = "127.0.0.1:0";
-  const child = spawn(idm, ["demo", "--listen", any, "--echo", any, "--idp", any, "--manager", any], {
-    env: { ...process.env, IDM_STATE_DIR: state },
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  let gateway;
-  for await (const line of createInterface({ input: child.stdout })) {
-    gateway = /^Gateway (\S+)/.exec(line)?.[1] ?? gateway;
-    const found = /^Manager +(\S+) +code (\S+)/.exec(line);
-    if (found) return { child, gateway, manager: found[1], code: found[2] };
-  }
-  throw new Error("the demo ended before it said where it is");
-}
-
 export async function journey(idm, opened) {
-  const state = await mkdtemp(join(tmpdir(), "idm-manager-"));
-  const { child, gateway, manager, code } = await demo(idm, state);
-  try {
+  await withDemo(idm, async ({ gateway, manager, code }) => {
     const of = await opened({}, manager);
-    await of.page.goto(manager);
-    await of.page.getByLabel("Code", { exact: false }).first().waitFor();
-    await of.page.locator("input.code-input, .code-input input").first().focus();
-    await of.page.keyboard.type(code);
-    await of.page.keyboard.press("Enter");
-    await of.page.getByRole("navigation").first().waitFor();
+    await signIn(of.page, manager, code);
     for (const path of PAGES) {
       await of.page.goto(manager + path, { waitUntil: "domcontentloaded" });
       await of.page.locator("main h1").first().waitFor();
@@ -60,12 +33,7 @@ export async function journey(idm, opened) {
     await makesKey(of.page, manager, gateway);
     assert.deepEqual(of.seen, { errors: [], violations: [], planted: [] });
     await of.close();
-  } finally {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    child.kill("SIGTERM");
-    await ended;
-    await rm(state, { recursive: true, force: true });
-  }
+  });
 }
 
 async function makesKey(page, manager, gateway) {

@@ -53,15 +53,16 @@ test("no page breaks the policy of contents, and no text of others becomes marku
   await of.close();
 });
 
-test("no page is wider than a small screen", async () => {
-  const of = await opened({ viewport: { width: 360, height: 740 } });
-  for (const [name, path, prepare] of PAGES) {
-    await visit(of, path, prepare);
-    const wide = await of.page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(wide <= 360, `${name} is ${wide} px wide`);
-  }
-  await of.close();
-});
+for (const width of [360, 1280])
+  test(`no page is wider than a screen of ${width} px`, async () => {
+    const of = await opened({ viewport: { width, height: 740 } });
+    for (const [name, path, prepare] of PAGES) {
+      await visit(of, path, prepare);
+      const wide = await of.page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= width, `${name} is ${wide} px wide`);
+    }
+    await of.close();
+  });
 
 for (const theme of ["light", "dark"])
   test(`axe finds nothing on any page in ${theme}`, async () => {

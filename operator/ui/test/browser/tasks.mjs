@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { launch } from "./browser.mjs";
+import { launch, withPage as pageOver } from "./browser.mjs";
 import { PAGES } from "./pages.mjs";
-import { serve } from "../fixture/server.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let browser;
@@ -14,20 +13,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** A page of its own over a world of its own. */
-async function withPage(mode, options, act) {
-  const server = await serve({ mode });
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, locale: "en-GB", ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(8000);
-  try {
-    await act(page, server);
-  } finally {
-    await context.close();
-    await server.close();
-  }
-}
-
+const withPage = (mode, options, act) => pageOver(browser, { mode, ...options }, act);
 const full = (act) => withPage("full", {}, act);
 const button = (at, name) => at.getByRole("button", { name, exact: true });
 

@@ -1,5 +1,7 @@
 //! Changes of a folder: what is written compiles, and what compiles is on record.
 
+use std::sync::Arc;
+
 use idm_audit::{Action, Change, ChangeBy, ChangeOrigin, Evidence, ObjectName, Record, SCHEMA, SpoolHandle, Storing};
 use idm_diff::{Content, diff};
 use idm_permission::Kind;
@@ -15,7 +17,7 @@ use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
 use crate::manager::new_id;
 use crate::place::draft::{content_of, failed, wrong};
-use crate::place::{Draft, ObjectRef};
+use crate::place::{Draft, ObjectRef, Understood};
 use crate::session::Person;
 use crate::wire::{Checked, MadeKey, ObjectView, Revoked};
 
@@ -133,6 +135,17 @@ pub(super) fn check(inner: &Inner, draft: &Draft) -> Result<Checked, Failure> {
     let mut findings = after.errors(object);
     findings.extend(own.into_iter().filter(|finding| finding.is_note));
     Ok(Checked { unchanged: diff.is_empty(), diff, findings, warnings: Vec::new() })
+}
+
+/// The folder as it would be with the draft.
+pub(super) fn drafted(inner: &Inner, draft: &Draft) -> Result<Arc<Understood>, Failure> {
+    let before = inner.now()?;
+    let Candidate { after, .. } = candidate(inner, &before, draft)?;
+    let errors = after.errors((draft.object.kind, &draft.object.name));
+    match &after.read {
+        Ok(read) if errors.is_empty() => Ok(read.clone()),
+        _ => Err(Failure::refused(errors)),
+    }
 }
 
 pub(super) fn save(inner: &Inner, draft: &Draft) -> Result<(ObjectView, Vec<Recorded>), Failure> {

@@ -155,11 +155,16 @@ fn read<B: DeserializeOwned>(body: Value) -> Result<B, Failure> {
 
 /// Every endpoint there is.
 pub(crate) fn endpoints() -> Arc<[Endpoint]> {
+    objects().into_iter().chain(questions()).collect()
+}
+
+/// Sessions, and objects with their keys.
+fn objects() -> Vec<Endpoint> {
     use Needs::{Nobody, OnKind, Save, Session};
     let (post, put, delete) = (Method::POST, Method::PUT, Method::DELETE);
     let object = "/api/v1/objects/{kind}/{namespace}/{name}";
     let of_credential = |verb| Needs::Verb(verb, Kind::Credential);
-    Arc::new([
+    vec![
         Endpoint::taking("openSession", post.clone(), "/api/v1/session", Nobody, api::session::open)
             .says("Opens a session by the code that was printed at the start, or by a token of the API server"),
         Endpoint::get("signInWay", "/api/v1/session", Nobody, api::session::way).says("How people sign in here"),
@@ -207,6 +212,14 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             api::credentials::revoke,
         )
         .says("Refuses keys from now on, for good"),
+    ]
+}
+
+/// What is asked about objects, requests and records; nothing is written.
+fn questions() -> Vec<Endpoint> {
+    use Needs::Session;
+    let post = Method::POST;
+    vec![
         Endpoint::with(
             "tryLogin",
             post.clone(),
@@ -253,7 +266,7 @@ pub(crate) fn endpoints() -> Arc<[Endpoint]> {
             .says("The schema of a kind, as in its CRD"),
         Endpoint::get("openapi", "/api/v1/openapi.json", Session, api::schemas::openapi)
             .says("This API, as OpenAPI 3.1"),
-    ])
+    ]
 }
 
 #[cfg(test)]

@@ -21,10 +21,12 @@ fn with_directory() -> Managed {
         }
     });
     let federation = format!(
-        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\nspec:\n  rest:\n    \
+        "---\napiVersion: identity-manager.io/v1alpha1\nkind: Federation\nmetadata: {{name: corp}}\nspec:\n  \
+         rest:\n    \
          verify: {{url: 'http://{address}/login', json: {{login: '{{username}}', word: '{{password}}'}}}}\n    \
-         retries: 0\n    answer: {{success: 'token.status == 200', id: token.body.id, username: token.body.login, groups: \
-         token.body.groups}}\n  roleMappings: [{{group: staff, roles: [order-reader]}}, {{group: admins, roles: [x]}}]\n"
+         retries: 0\n    answer: {{success: 'token.status == 200', id: token.body.id, username: token.body.login, \
+         groups: token.body.groups}}\n  roleMappings: [{{group: staff, roles: [order-reader]}}, {{group: admins, \
+         roles: [x]}}]\n"
     );
     let upstream = Upstream::new();
     let yaml = format!("{}{federation}", open_to(&upstream, ANONYMOUS));
@@ -77,7 +79,8 @@ fn with_keys() -> Managed {
     let key = SigningKey::generate(Algorithm::ES256, "sig-1").expect("a key");
     let upstream = Upstream::new();
     let methods = format!(
-        "    - {{name: people, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], keys: {{inline: '{}'}}}}]}}}}\n",
+        "    - {{name: people, jwt: {{issuers: [{{issuer: 'https://idp', audiences: [a], \
+         keys: {{inline: '{}'}}}}]}}}}\n",
         key.jwks()
     );
     let secret = secret("signing", &[("key", key.reveal_jwk().to_owned())]);

@@ -11,7 +11,8 @@ fn tokens_of_language_models_are_counted_and_refused_prompts_named() {
     let head = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
     let upstream = Upstream::answering(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"));
     let yaml = format!(
-        "{}  llm: {{keyRef: {{name: provider}}, provider: OpenAI, quotas: [{{tokens: 100, perSeconds: 31536000}}],\n    \
+        "{}  llm: {{keyRef: {{name: provider}}, provider: OpenAI,\n    \
+         quotas: [{{tokens: 100, perSeconds: 31536000}}],\n    \
          rules: [{{name: small-only, allow: \"llm.model.startsWith('small')\"}}]}}\n{}",
         open_to(&upstream, ANONYMOUS),
         idm_tests::secret("provider", &[("apiKey", CANARY.to_owned())])

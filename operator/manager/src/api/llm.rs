@@ -1,5 +1,5 @@
-//! Tokens of language models: who used how many, whom the prompt rules refused, and what is left of quotas. All of it is
-//! counted from the records of the audit, in one pass over a span of time.
+//! Tokens of language models: who used how many, whom the prompt rules refused, and what is left of quotas. All of it
+//! is counted from the records of the audit, in one pass over a span of time.
 
 mod count;
 

@@ -9,7 +9,7 @@ const RANKS: Record<string, number> = {
   Rule: 3,
   Service: 4,
 };
-export const NODE = { width: 196, height: 44, gapX: 64, gapY: 14, top: 34 };
+export const NODE = { width: 172, height: 44, gapX: 28, gapY: 14, top: 34 };
 
 export interface Placed extends TopologyNode {
   x: number;

@@ -50,7 +50,7 @@ function Picture({ topology }: { topology: Topology }) {
     !focus ||
     focus === id ||
     drawing.edges.some((each) => (each.from === focus && each.to === id) || (each.to === focus && each.from === id));
-  const short = (text: string) => (text.length > 23 ? `${text.slice(0, 22)}…` : text);
+  const short = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   return (
     <div class="card picture">
       <svg
@@ -99,10 +99,10 @@ function Picture({ topology }: { topology: Topology }) {
               {SIGNS[node.state]}
             </text>
             <text class="name" x="28" y="19">
-              {short(node.name)}
+              {short(node.name, 20)}
             </text>
             <text class="state" x="28" y="35">
-              {node.state} · {short(node.namespace)}
+              {node.state} · {short(node.namespace, 13)}
             </text>
             {node.note && <title>{node.note}</title>}
           </g>

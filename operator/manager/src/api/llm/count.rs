@@ -152,9 +152,12 @@ mod tests {
     }
 
     fn used(credential: &str, model: &str, prompt: u64, completion: u64) -> Value {
+        let (id, estimated) = (format!("id of {credential}"), prompt == 1);
         json!({
-            "identity": {"id": format!("id of {credential}"), "username": "robot", "credential": credential},
-            "usage": {"model": model, "prompt_tokens": prompt, "completion_tokens": completion, "estimated": prompt == 1},
+            "identity": {"id": id, "username": "robot", "credential": credential},
+            "usage": {
+                "model": model, "prompt_tokens": prompt, "completion_tokens": completion, "estimated": estimated,
+            },
         })
     }
 

@@ -387,6 +387,7 @@ mod gateways;
 pub(crate) mod parity;
 #[cfg(test)]
 mod platform;
+#[cfg(test)]
 mod sealed;
 #[cfg(test)]
 mod unchanged;

@@ -17,7 +17,6 @@ use idm_compile::Settings;
 use idm_gateway::Gateway;
 use idm_permission::{Kind, Permission, Verb};
 use idm_types::{Redacted, Timestamp};
-use serde_json::json;
 
 use super::draft::credential_spec;
 use super::{AuditScope, Draft, ListQuery, Namespaces, ObjectRef, Place, Understood};

@@ -95,6 +95,7 @@ mod tests {
             drain_streams_ms: 0,
             baseline: None,
             keeps_claims: false,
+            shadow: false,
         }
     }
 

@@ -18,7 +18,8 @@ use crate::metrics::{Flight, RuleInUse};
 use crate::telling::{Ending, Telling};
 use crate::traced::Traced;
 
-/// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic).
+/// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic). It
+/// goes through every step of a request, so it stays in one place and its address is handed on.
 pub(crate) struct Guard {
     core: Rc<Core>,
     pub(crate) local: Option<Rc<Local>>,
@@ -43,12 +44,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn open(core: Rc<Core>, source: IpAddr, method: &Method, now: Timestamp) -> Self {
+    pub(crate) fn open(core: Rc<Core>, source: IpAddr, method: &Method, now: Timestamp) -> Box<Self> {
         let (id, local) = (core.decision_id(now), core.local());
         let started = Instant::now();
         let flight = Some(Flight::of(&core.metrics.no_rule));
         let ending = Ending { flight, telling: Telling::begin(&core, started) };
-        Self {
+        Box::new(Self {
             core,
             local,
             id,
@@ -65,7 +66,7 @@ impl Guard {
             ending,
             traced: None,
             open: true,
-        }
+        })
     }
 
     pub(crate) fn core(&self) -> &Rc<Core> {
@@ -73,7 +74,7 @@ impl Guard {
     }
 
     /// Records a success. The returned future resolves at once, or, if so configured, when the record is on disk.
-    pub(crate) fn permitted(mut self, status: u16) -> Storing {
+    pub(crate) fn permitted(mut self: Box<Self>, status: u16) -> Storing {
         let took = self.count(None, status);
         self.with_record(took, status, None, "", |core, record| {
             let stored = core.spool_handle.record_success(record);
@@ -83,7 +84,7 @@ impl Guard {
     }
 
     /// Records a refusal or failure; resolves when the record is on disk, or could not be stored now.
-    pub(crate) fn refused(mut self, reason: Reason, status: u16, detail: &str) -> Storing {
+    pub(crate) fn refused(mut self: Box<Self>, reason: Reason, status: u16, detail: &str) -> Storing {
         let took = self.count(Some(reason), status);
         self.with_record(took, status, Some(reason), detail, |core, record| {
             let stored = core.spool_handle.record_durably(record);
@@ -93,7 +94,7 @@ impl Guard {
     }
 
     /// Records a refusal that the HTTP library answered already; the record reaches the disk within milliseconds.
-    pub(crate) fn answered(mut self, reason: Reason, status: u16, detail: &str) {
+    pub(crate) fn answered(mut self: Box<Self>, reason: Reason, status: u16, detail: &str) {
         let took = self.count(Some(reason), status);
         self.with_record(took, status, Some(reason), detail, |core, record| {
             core.spool_handle.record(record);

@@ -74,7 +74,7 @@ pub(crate) async fn serve(core: Rc<Core>, peer: Rc<Peer>, request: Request<Incom
 async fn forwarded(
     core: Rc<Core>,
     local: Rc<Local>,
-    mut guard: Guard,
+    mut guard: Box<Guard>,
     mut outbound: Outbound,
     body: Payload<Incoming>,
 ) -> Answer {
@@ -187,7 +187,7 @@ pub(crate) async fn turn_away(
 async fn recorded(
     core: &Rc<Core>,
     local: &Local,
-    mut guard: Guard,
+    mut guard: Box<Guard>,
     (metering, mut limited): (Option<Metering>, Limited),
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
@@ -223,7 +223,7 @@ async fn recorded(
 /// be cut.
 async fn with_limits(
     core: &Rc<Core>,
-    guard: Guard,
+    guard: Box<Guard>,
     limited: Limited,
     response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
@@ -320,7 +320,7 @@ fn ends_connection(reason: Reason) -> bool {
     matches!(reason, MalformedRequest | MethodNotAllowed | HeadTooLarge | BodyTooSlow | PayloadTooLarge)
 }
 
-async fn refuse(mut guard: Guard, refusal: Refusal) -> Answer {
+async fn refuse(mut guard: Box<Guard>, refusal: Refusal) -> Answer {
     let (core, id, now) = (guard.core().clone(), guard.id, guard.now);
     let engine = guard.local.as_ref().map(|local| local.configuration.engine());
     let mut response = own(idm_decide::refusal(engine, &guard.trace, &refusal, id, now));

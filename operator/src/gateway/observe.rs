@@ -51,6 +51,8 @@ impl Observed {
 /// The gateway of one part of a namespace, and what it does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Running {
+    /// The namespace.
+    pub(crate) namespace: String,
     /// The part.
     pub(crate) part: Part,
     /// The generation since when its policies are as they are.
@@ -59,6 +61,21 @@ pub(crate) struct Running {
     pub(crate) observed: Observed,
     /// The policies in its plan.
     pub(crate) policies: BTreeSet<ObjectKey>,
+}
+
+impl Running {
+    /// The gateway and its generation, as the statuses of a namespace's objects say it behind the number of its pods.
+    /// The namespace's own gateway is the one that is meant where none is named. The Manager reads this text.
+    pub(super) fn told_in(&self, namespace: &str) -> String {
+        let Self { namespace: own, part, generation, .. } = self;
+        let which = match (part, own == namespace) {
+            (Part::Shared, true) => String::new(),
+            (Part::Shared, false) => format!("of namespace {own} "),
+            (Part::Gateway(name), true) => format!("of Gateway {name} "),
+            (Part::Gateway(name), false) => format!("of Gateway {own}/{name} "),
+        };
+        format!("{which}at generation {generation}")
+    }
 }
 
 /// The pods of the gateway of this name.

@@ -104,11 +104,11 @@ pub(crate) async fn publish(
     Ok(false)
 }
 
-/// The gateways that enforce a policy, with their generations; all of them, where it decides about nothing.
-fn concerned<'r>(gateways: &[&'r Running], policy: &ObjectKey) -> Vec<(u64, &'r Observed)> {
+/// The gateways that enforce a policy, as they are told; all of them, where it decides about nothing.
+fn concerned<'r>(gateways: &[&'r Running], policy: &ObjectKey) -> Vec<(String, &'r Observed)> {
     let with_it: Vec<_> = gateways.iter().filter(|of| of.policies.contains(policy)).collect();
     let all = if with_it.is_empty() { gateways.iter().collect() } else { with_it };
-    all.into_iter().map(|of| (of.generation, &of.observed)).collect()
+    all.into_iter().map(|of| (of.told_in(&policy.namespace), &of.observed)).collect()
 }
 
 type CredentialStatus = (Arc<DynamicObject>, Vec<Verdict>, Value);
@@ -181,7 +181,7 @@ fn credential_prefix(world: &World, name: &str) -> Option<String> {
 }
 
 /// Conditions from findings: each aspect is false with its first finding; `Ready` sums up.
-fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(u64, &Observed)]) -> Vec<Verdict> {
+fn judge(kind: Kind, is_directory: bool, findings: &[&Finding], gateways: &[(String, &Observed)]) -> Vec<Verdict> {
     // A Credential without a key that works is not usable, though nothing about it is wrong.
     let counts = |f: &Finding| !f.is_note() || f.cause == Cause::KeysEnded;
     let first = |aspect: Aspect| findings.iter().find(|f| f.condition == aspect && counts(f));
@@ -230,7 +230,7 @@ fn granted(findings: &[&Finding], verdicts: &mut Vec<Verdict>) {
     verdicts.extend([programmed, Verdict { kind: "Ready", ..sum }]);
 }
 
-fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Observed)]) -> Verdict {
+fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(String, &Observed)]) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: "Programmed", status, reason, message };
     if let Some(finding) = findings.iter().find(|f| f.condition == Aspect::Programmed && !f.is_note()) {
         return verdict("False", finding.cause.name(), text(finding));
@@ -242,9 +242,9 @@ fn programmed(findings: &[&Finding], before: &[Verdict], gateways: &[(u64, &Obse
         return verdict("False", "Reconciling", "no gateway serves it yet".into());
     }
     let mut counted = Vec::new();
-    for (generation, observed) in gateways {
+    for (told, observed) in gateways {
         let of = observed.wanted.max(observed.ready);
-        let count = format!("{}/{of} gateways at generation {generation}", observed.current);
+        let count = format!("{}/{of} gateways {told}", observed.current);
         if !observed.is_programmed() {
             let laggards = if observed.laggards.is_empty() {
                 "no gateway pod is ready yet".to_owned()
@@ -390,6 +390,8 @@ async fn announce(context: &Context, kind: Kind, object: &DynamicObject, verdict
 
 #[cfg(test)]
 mod tests {
+    use idm_compile::Part;
+
     use super::*;
 
     fn finding(condition: Aspect, cause: Cause) -> Finding {
@@ -403,7 +405,7 @@ mod tests {
     }
 
     fn ready(findings: &[&Finding], observed: &Observed) -> (&'static str, &'static str, String) {
-        let verdicts = judge(Kind::IdentityPolicy, false, findings, &[(7, observed)]);
+        let verdicts = judge(Kind::IdentityPolicy, false, findings, &[("at generation 7".into(), observed)]);
         assert_eq!(
             verdicts.iter().map(|v| v.kind).collect::<Vec<_>>(),
             ["Accepted", "ResolvedRefs", "Programmed", "Ready"]
@@ -430,21 +432,32 @@ mod tests {
 
     #[test]
     fn a_policy_waits_for_the_gateways_that_have_it_and_for_no_others() {
-        let running = |ready, current, policy: &str| Running {
+        let running = |namespace: &str, part, ready, current, policy: &str| Running {
+            namespace: namespace.into(),
+            part,
             generation: ready as u64,
             observed: Observed { ready, current, wanted: ready, ..Observed::default() },
             policies: [ObjectKey::new("shop", policy)].into(),
-            ..Running::default()
         };
-        let all = [running(2, 2, "a"), running(3, 1, "b"), running(4, 4, "a")];
+        let edge = || Part::Gateway("edge".into());
+        let all = [
+            running("shop", Part::Shared, 2, 2, "a"),
+            running("shop", edge(), 3, 1, "b"),
+            running("shop", edge(), 4, 4, "a"),
+            running("infra", edge(), 5, 5, "a"),
+            running("infra", Part::Shared, 6, 6, "a"),
+        ];
         let all: Vec<&Running> = all.iter().collect();
         let told = |policy: &str| {
             let of = concerned(&all, &ObjectKey::new("shop", policy));
             let verdicts = judge(Kind::IdentityPolicy, false, &[], &of);
             verdicts.last().map(|ready| (ready.status, ready.message.clone())).unwrap()
         };
-        assert_eq!(told("a"), ("True", "2/2 gateways at generation 2, 4/4 gateways at generation 4".into()));
-        assert_eq!(told("b").0, "False");
+        let of_a = "2/2 gateways at generation 2, 4/4 gateways of Gateway edge at generation 4, \
+                    5/5 gateways of Gateway infra/edge at generation 5, 6/6 gateways of namespace infra at generation 6";
+        assert_eq!(told("a"), ("True", of_a.into()));
+        let of_b = "1/3 gateways of Gateway edge at generation 3: no gateway pod is ready yet";
+        assert_eq!(told("b"), ("False", of_b.into()));
         assert_eq!(told("of no gateway").0, "False", "then all of them must be ready");
     }
 
@@ -456,7 +469,7 @@ mod tests {
         let bad = Finding { message: planted.into(), ..finding(Aspect::Accepted, Cause::Invalid) };
         let laggard = Observed { ready: 1, wanted: 1, laggards: vec![planted.into()], ..Observed::default() };
         for (findings, observed) in [(vec![&bad], Observed::default()), (vec![], laggard)] {
-            let verdicts = judge(Kind::IdentityPolicy, false, &findings, &[(7, &observed)]);
+            let verdicts = judge(Kind::IdentityPolicy, false, &findings, &[("at generation 7".into(), &observed)]);
             let tuples = verdicts.iter().map(|v| (v.kind, v.status, v.reason, v.message.clone()));
             for condition in conditions(None, 1, tuples, Timestamp(0)).as_array().unwrap() {
                 let message = condition["message"].as_str().unwrap();

@@ -318,7 +318,7 @@ impl ApiServer {
         secrets.push(kept.clone());
         let _ = self.changes.send(kept.clone());
         let name = kept["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        if is_of_gateway(&name) && !name.contains("-shard-") {
+        if gateway::is_name(&name) {
             let secret: Secret = serde_json::from_value(kept.clone()).expect("it is a Secret");
             let packed = secret.data.and_then(|mut data| data.remove("bundle")).expect("it holds a bundle");
             if !idm_envelope::is_sealed(&packed.0) {

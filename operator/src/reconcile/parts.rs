@@ -35,6 +35,7 @@ impl Gateways {
     /// Their state, as far as policies go.
     pub(super) fn running(&self) -> Vec<Running> {
         let running = |of: &Written| Running {
+            namespace: of.part.plan.namespace.clone(),
             part: of.part.part.clone(),
             generation: of.since,
             observed: of.observed.of_policies(),

@@ -16,6 +16,13 @@ use crate::sealing::{Census, GATEWAY_KEYS, Sealing, SealingOptions};
 /// Secrets that people wrote, which must be in nothing that is stored for gateways.
 const CANARIES: [&str; 2] = ["replace-me", "hunter2-store"];
 
+/// Objects of two gateways: one of Services, and one of a Gateway.
+fn samples() -> String {
+    let class = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "idm"}, "spec": {"controllerName": "identity-manager.io/gateway-controller"}});
+    format!("{SAMPLES}---\n{class}\n")
+}
+
 #[derive(Parser)]
 struct Given {
     #[command(flatten)]
@@ -56,7 +63,7 @@ async fn run(context: &Context) -> anyhow::Result<()> {
 
 /// The Secrets in which everything should be sealed.
 fn ours(server: &ApiServer) -> Vec<Secret> {
-    let is_ours = |name: &str| name == SIGNING_SECRET || name == "idm-gateway" || name.contains("-shard-");
+    let is_ours = |name: &str| name == SIGNING_SECRET || name.starts_with("idm-gateway") && name != GATEWAY_KEYS;
     server.all_secrets().into_iter().filter(|secret| is_ours(&secret.name_any())).collect()
 }
 
@@ -94,12 +101,13 @@ fn bundle(opened: &[(String, Vec<u8>)]) -> Bundle {
 
 #[tokio::test]
 async fn nothing_that_is_stored_shows_a_secret_and_the_gateways_of_the_namespace_open_it() {
-    let server = ApiServer::new(SAMPLES, DELETED);
+    let server = ApiServer::new(&samples(), DELETED);
     put_keys(&server, "1", &["1"]);
     let context = operator(&server).await;
     run(&context).await.unwrap();
     let secrets = ours(&server);
-    assert_eq!(secrets.len(), 2, "the bundle and the signing keys");
+    let names: Vec<_> = secrets.iter().map(ResourceExt::name_any).collect::<BTreeSet<_>>().into_iter().collect();
+    assert_eq!(names, ["idm-gateway", "idm-gateway-shop", SIGNING_SECRET]);
     for (name, value) in secrets.iter().flat_map(|secret| secret.data.iter().flatten()) {
         assert!(is_sealed(&value.0), "{name}");
         let has = |canary: &str| value.0.windows(canary.len()).any(|part| part == canary.as_bytes());
@@ -109,7 +117,9 @@ async fn nothing_that_is_stored_shows_a_secret_and_the_gateways_of_the_namespace
 
     let opened = open_all(&server, keys_of(&server, GATEWAY_KEYS)).await;
     let text = |place: &str| opened.iter().find(|(of, _)| of == place).map(|(_, value)| value.as_slice());
-    assert_eq!(text("idm-gateway/store-password"), Some(CANARIES[1].as_bytes()));
+    for gateway in ["idm-gateway", "idm-gateway-shop"] {
+        assert_eq!(text(&format!("{gateway}/store-password")), Some(CANARIES[1].as_bytes()));
+    }
     assert!(text("idm-signing-keys/reports.json").is_some_and(|keys| keys.starts_with(b"{")));
     let secret = SecretHandle::of_secret("corp-client", "clientSecret");
     let known = bundle(&opened).secrets.get(&secret).map(|secret| secret.reveal().clone());
@@ -127,7 +137,7 @@ async fn nothing_that_is_stored_shows_a_secret_and_the_gateways_of_the_namespace
 
 #[tokio::test]
 async fn without_its_key_nothing_is_replaced_and_the_policies_name_the_key() {
-    let server = ApiServer::new(SAMPLES, DELETED);
+    let server = ApiServer::new(&samples(), DELETED);
     put_keys(&server, "1", &["1"]);
     run(&operator(&server).await).await.unwrap();
     let before = (bundle_bytes(&server), ours(&server));
@@ -144,7 +154,7 @@ async fn without_its_key_nothing_is_replaced_and_the_policies_name_the_key() {
 
 #[tokio::test]
 async fn a_bundle_in_the_clear_is_sealed_and_nothing_of_it_is_kept_but_its_generation() {
-    let server = ApiServer::new(SAMPLES, DELETED);
+    let server = ApiServer::new(&samples(), DELETED);
     put_keys(&server, "1", &["1"]);
     let before_sealing = {
         let context = context(&server);
@@ -191,7 +201,7 @@ fn counted(server: &ApiServer) -> std::collections::BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn a_key_is_replaced_in_steps_each_of_which_may_be_the_last_for_a_while() {
-    let server = ApiServer::new(&format!("{SAMPLES}{}", robots()), DELETED);
+    let server = ApiServer::new(&format!("{}{}", samples(), robots()), DELETED);
     put_keys(&server, "1", &["1"]);
     run(&operator(&server).await).await.unwrap();
     let values = counted(&server);
@@ -234,7 +244,7 @@ async fn a_key_is_replaced_in_steps_each_of_which_may_be_the_last_for_a_while() 
 
 #[tokio::test]
 async fn rekeying_seals_what_is_in_the_clear_and_does_not_pass_over_what_does_not_open() {
-    let server = ApiServer::new(SAMPLES, DELETED);
+    let server = ApiServer::new(&samples(), DELETED);
     put_keys(&server, "1", &["1"]);
     let clear = {
         let context = context(&server);
@@ -244,12 +254,12 @@ async fn rekeying_seals_what_is_in_the_clear_and_does_not_pass_over_what_does_no
     run(&clear).await.unwrap();
     let process = sealing(&server).await;
     let census = process.census().await.unwrap();
-    assert_eq!((census.by_key.len(), census.clear.len()), (0, 2), "{census:?}");
-    assert_eq!(process.rekey(|_| {}).await.unwrap().written, 2);
+    assert_eq!((census.by_key.len(), census.clear.len()), (0, 3), "{census:?}");
+    assert_eq!(process.rekey(|_| {}).await.unwrap().written, 3);
     let census = process.census().await.unwrap();
     assert_eq!(
         census,
-        Census { by_key: [("1".into(), 2)].into(), primary: "1".into(), known: vec!["1".into()], ..Census::default() }
+        Census { by_key: [("1".into(), 3)].into(), primary: "1".into(), known: vec!["1".into()], ..Census::default() }
     );
 
     // A value that was moved into another field.
@@ -261,3 +271,5 @@ async fn rekeying_seals_what_is_in_the_clear_and_does_not_pass_over_what_does_no
     let error = process.rekey(|_| {}).await.unwrap_err().to_string();
     assert!(error.contains("'store-password': it was sealed with key `1` and does not open"), "{error}");
 }
+
+mod gateways;

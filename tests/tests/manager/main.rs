@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use idm_tests::{ANONYMOUS, Gateway, Reply, Upstream, eventually, idm, open_to, raw};
+use idm_tests::{ANONYMOUS, Gateway, Upstream, eventually, idm, open_to};
 use serde_json::{Value, json};
 
 use bed::{CANARY, Managed, POLICY, error};

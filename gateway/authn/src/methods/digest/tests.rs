@@ -56,6 +56,7 @@ impl Case {
             drain_streams_ms: 0,
             baseline: None,
             keeps_claims: false,
+            shadow: false,
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),

@@ -20,7 +20,7 @@ use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::{FindingView, GatewayView, Item, KeyView, ObjectView, Ready};
 
-/// The name of the gateway of a namespace.
+/// The name of a namespace's own gateway; those of Gateways are called as these.
 const GATEWAY: &str = "idm-gateway";
 
 /// An object in a list.
@@ -136,34 +136,50 @@ async fn all(client: &Client, kinds: &[Kind], namespaces: &[String]) -> Result<V
 /// The gateways of namespaces, as the statuses of their policies tell of them.
 pub(super) async fn gateways(client: &Client, namespaces: &[String]) -> Result<Vec<GatewayView>, Failure> {
     let policies = all(client, &[Kind::IdentityPolicy], namespaces).await?;
-    let mut by_namespace: BTreeMap<String, GatewayView> = BTreeMap::new();
-    for (_, policy) in &policies {
-        let Some(told) = gateway(policy) else { continue };
-        let known = by_namespace.get(&told.namespace);
+    let mut all: BTreeMap<(String, String), GatewayView> = BTreeMap::new();
+    for told in policies.iter().flat_map(|(_, policy)| gateways_of(policy)) {
+        let known = all.get(&(told.namespace.clone(), told.name.clone()));
         // The newest generation counts; of one generation, the policy with more to say.
         let is_newer = known.is_none_or(|known| {
             (told.generation, !told.message.is_empty()) > (known.generation, !known.message.is_empty())
         });
         if is_newer {
-            by_namespace.insert(told.namespace.clone(), told);
+            all.insert((told.namespace.clone(), told.name.clone()), told);
         }
     }
-    Ok(by_namespace.into_values().collect())
+    Ok(all.into_values().collect())
 }
 
-/// The gateway in the condition `Programmed` of a policy: `2/3 gateways at generation 7: a is at generation 6`.
-fn gateway(policy: &Value) -> Option<GatewayView> {
-    let programmed = conditions(policy).find(|one| text(one, "/type") == "Programmed")?;
+/// The gateways in the condition `Programmed` of a policy. All that have it are there where all are in order:
+/// `2/2 gateways at generation 7, 3/3 gateways of Gateway public at generation 2`. Else it is the first that is not,
+/// and the obstacle behind a colon: `2/3 gateways at generation 7: a is at generation 6`.
+fn gateways_of(policy: &Value) -> Vec<GatewayView> {
+    let Some(programmed) = conditions(policy).find(|one| text(one, "/type") == "Programmed") else { return Vec::new() };
+    let namespace = text(policy, "/metadata/namespace");
     let told = text(programmed, "/message");
-    let (counts, rest) = told.split_once(" gateways at generation ")?;
-    let (ready, wanted) = counts.rsplit([' ', ',']).next()?.split_once('/')?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let (generation, message) = rest.split_at_checked(digits)?;
-    let is_bad = text(programmed, "/status") != "True";
-    let message = if is_bad { message.trim_start_matches([':', ' ']) } else { "" };
+    if text(programmed, "/status") != "True" {
+        let (gateway, message) = told.split_once(": ").unwrap_or((told, ""));
+        return gateway_of(gateway, namespace, message).into_iter().collect();
+    }
+    // A note follows.
+    let counted = told.split_once("; ").map_or(told, |(counted, _)| counted);
+    counted.split(", ").filter_map(|gateway| gateway_of(gateway, namespace, "")).collect()
+}
+
+/// `2/3 gateways of Gateway infra/public at generation 7`. The namespace, and a Gateway of it, may be unnamed.
+fn gateway_of(told: &str, namespace: &str, message: &str) -> Option<GatewayView> {
+    let (counts, rest) = told.split_once(" gateways ")?;
+    let (which, generation) = rest.rsplit_once("at generation ")?;
+    let (ready, wanted) = counts.split_once('/')?;
+    let (namespace, name) = match which.trim_end().strip_prefix("of ").and_then(|which| which.split_once(' ')) {
+        None => (namespace, GATEWAY),
+        Some(("namespace", other)) => (other, GATEWAY),
+        Some(("Gateway", gateway)) => gateway.split_once('/').unwrap_or((namespace, gateway)),
+        Some(_) => return None,
+    };
     Some(GatewayView {
-        namespace: text(policy, "/metadata/namespace").to_owned(),
-        name: GATEWAY.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
         generation: generation.parse().ok()?,
         digest: String::new(),
         ready: ready.parse().ok()?,
@@ -228,12 +244,27 @@ mod tests {
 
     #[test]
     fn gateways_are_what_the_operator_wrote_of_them() {
-        let told = gateway(&policy("False", "2/3 gateways at generation 7: b is at generation 6")).expect("a gateway");
+        let one = |status, message| gateways_of(&policy(status, message)).pop().expect("a gateway");
+        let told = one("False", "2/3 gateways at generation 7: b is at generation 6");
         assert_eq!((told.ready, told.wanted, told.generation), (2, 3, 7));
-        assert_eq!(told.message, "b is at generation 6");
-        let told = gateway(&policy("True", "3/3 gateways at generation 7; a baseline holds")).expect("a gateway");
+        assert_eq!((told.name.as_str(), told.message.as_str()), (GATEWAY, "b is at generation 6"));
+        let told = one("True", "3/3 gateways at generation 7; a baseline, it holds: all of it");
         assert_eq!((told.ready, told.generation, told.message.as_str()), (3, 7, ""));
-        assert!(gateway(&policy("False", "spec.targetRefs: there is no such Service")).is_none());
+        let told = one("False", "0/1 gateways of Gateway public at generation 2: no gateway pod is ready yet");
+        assert_eq!(
+            (told.ready, told.name.as_str(), told.message.as_str()),
+            (0, "public", "no gateway pod is ready yet")
+        );
+        let all = "2/2 gateways at generation 7, 3/3 gateways of Gateway public at generation 2, \
+                   1/1 gateways of Gateway infra/edge at generation 4, 5/5 gateways of namespace infra at generation 9";
+        let told = gateways_of(&policy("True", all));
+        let told: Vec<_> =
+            told.iter().map(|of| (of.namespace.as_str(), of.name.as_str(), of.ready, of.generation)).collect();
+        let expected =
+            [("shop", GATEWAY, 2, 7), ("shop", "public", 3, 2), ("infra", "edge", 1, 4), ("infra", GATEWAY, 5, 9)];
+        assert_eq!(told, expected);
+        assert!(gateways_of(&policy("False", "spec.targetRefs: there is no such Service")).is_empty());
+        assert!(gateways_of(&policy("False", "no gateway serves it yet")).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use idm_permission::Kind;
 use idm_types::Timestamp;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -130,15 +131,7 @@ async fn answer(manager: Arc<Manager>, request: Request<Incoming>) -> Result<Res
     }
     let reply = match manager.names.check_host(request.headers(), request.uri()) {
         Err(failure) => Err(failure),
-        Ok(()) if is_api => {
-            let cookie = cookie(request.headers()).map(str::to_owned);
-            let served = serve(&manager, request).await;
-            // A token that is over ends the session that was opened with it.
-            if let (Err(Failure { code: Code::NoSession, .. }), Some(cookie)) = (&served, &cookie) {
-                manager.end_session(cookie);
-            }
-            served
-        }
+        Ok(()) if is_api => serve(&manager, request).await,
         Ok(()) => page(&method, &path),
     };
     let (reply, is_immutable) = match reply {
@@ -187,7 +180,24 @@ async fn serve(manager: &Arc<Manager>, request: Request<Incoming>) -> Result<(Re
         None => None,
     };
     let last_event = head.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let ended = cookie.clone().filter(|_| endpoint.needs != Needs::Nobody);
     let call = Call { manager: manager.clone(), person: Arc::new(person), cookie, last_event, path, query };
+    let done = perform(manager, endpoint, kind, call, body).await;
+    // A token that is over ends the session that was opened with it.
+    if let (Err(Failure { code: Code::NoSession, .. }), Some(cookie)) = (&done, &ended) {
+        manager.end_session(cookie);
+    }
+    done.map(|reply| (reply, false))
+}
+
+/// Calls the handler, if the person may.
+async fn perform(
+    manager: &Arc<Manager>,
+    endpoint: &Endpoint,
+    kind: Option<Kind>,
+    call: Call,
+    body: Value,
+) -> Result<Reply, Failure> {
     if let Some(permission) = endpoint.needs.permission(kind, &body) {
         let namespace = [call.part("namespace"), call.parameter("namespace").unwrap_or_default()].concat();
         manager.place.permit(&call.person, permission, &namespace, call.part("name")).await?;
@@ -196,8 +206,7 @@ async fn serve(manager: &Arc<Manager>, request: Request<Incoming>) -> Result<(Re
     let work = tokio::spawn(manager.counted((endpoint.handler)(call, body)));
     let work = tokio::time::timeout(WORK_TIMEOUT, work).await;
     let late = |_| Failure::unavailable("it takes too long: look later whether it was done");
-    let reply = work.map_err(late)?.map_err(|_| Failure::unavailable("the work was broken off"))??;
-    Ok((reply, false))
+    work.map_err(late)?.map_err(|_| Failure::unavailable("the work was broken off"))?
 }
 
 /// The endpoint of a path, with the variable parts of it.

@@ -150,12 +150,17 @@ pub(super) fn ended() -> Failure {
 }
 
 fn finding(cause: &Value) -> FindingView {
-    FindingView {
-        field: short(text(cause, "/field")),
-        reason: short(text(cause, "/reason")),
-        message: short(text(cause, "/message")),
-        is_note: false,
-    }
+    let message = without_object(text(cause, "/message"));
+    // The field of a patch as a whole is in the words.
+    let unknown = message.split("unknown field \"").nth(1).and_then(|rest| rest.split('"').next());
+    let field = Some(text(cause, "/field")).filter(|field| *field != "patch").or(unknown).unwrap_or_default();
+    FindingView { field: short(field), reason: short(text(cause, "/reason")), message: short(message), is_note: false }
+}
+
+/// A message without the whole object that the API server repeats in it.
+fn without_object(message: &str) -> &str {
+    let repeated = message.strip_prefix("Invalid value: \"{").and_then(|rest| rest.rsplit_once("\": "));
+    repeated.map_or(message, |(_, reason)| reason)
 }
 
 /// The guard knows the team: what it says is more exact.
@@ -248,6 +253,17 @@ mod tests {
         assert_eq!(answer(401, Value::Null).code, Code::NoSession);
         assert_eq!(answer(500, Value::Null).code, Code::Unavailable);
         assert_eq!(answer(410, Value::Null).field.as_deref(), Some("after"));
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_and_the_object_is_not_repeated() {
+        let told =
+            r#"Invalid value: "{\"spec\":{\"unknown\":1}}": strict decoding error: unknown field "spec.unknown""#;
+        let found = finding(&json!({"field": "patch", "reason": "FieldValueInvalid", "message": told}));
+        assert_eq!(found.field, "spec.unknown");
+        assert_eq!(found.message, r#"strict decoding error: unknown field "spec.unknown""#);
+        let plain = finding(&json!({"field": "spec.a", "message": "Invalid value: \"x\": must be y"}));
+        assert_eq!((plain.field.as_str(), plain.message.as_str()), ("spec.a", "Invalid value: \"x\": must be y"));
     }
 
     #[test]

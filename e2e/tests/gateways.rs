@@ -70,9 +70,8 @@ async fn two_gateways_of_a_namespace_have_addresses_of_their_own_and_nothing_of_
     let (blue, red) = (space.address_of("blue")?, space.address_of("red")?);
     ensure!(blue != red, "both have {blue}");
     let key = key(&space)?;
-    let ask = async |address, host: &str| {
-        space.send_to(address, "/asked", &[("host", host), ("x-api-key", &key)]).await
-    };
+    let ask =
+        async |address, host: &str| space.send_to(address, "/asked", &[("host", host), ("x-api-key", &key)]).await;
     for (address, own, other) in [(blue, "blue.example", "red.example"), (red, "red.example", "blue.example")] {
         eventually("its own host is served", async || Ok(ensure!(ask(address, own).await?.status == 200))).await?;
         let seen = space.seen_upstream("/asked")?;

@@ -144,3 +144,25 @@ fn a_policy_that_becomes_invalid_keeps_its_version_in_the_part_that_has_it() {
     }
     assert_eq!(in_force(std::iter::empty()), None);
 }
+
+#[test]
+fn a_policy_in_shadow_judges_in_the_part_of_its_route() {
+    let shadow = "---
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: tried}
+spec:
+  enforcement: Shadow
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: gold}]
+  authentication: {methods: [{name: keys, apiKey: {}}]}
+";
+    let yaml = format!("{}{}{SERVICE}{POLICY}{shadow}", gateway("blue", 80, ""), gateway("gold", 8080, ""));
+    let Compiled { parts, report, .. } = compiled(&yaml, Layout::Own);
+    assert_eq!(report.errors().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+    let judging = |part: &CompiledPart| -> BTreeSet<String> {
+        let shadows = part.plan.rules.iter().flat_map(|rule| &rule.shadows);
+        shadows.map(|shadow| part.plan.policies[shadow.policy].key.name.clone()).collect()
+    };
+    let found: Vec<_> = parts.iter().map(|part| judging(part)).collect();
+    assert_eq!(found, [BTreeSet::new(), BTreeSet::new(), BTreeSet::from(["tried".to_owned()])]);
+}

@@ -1,4 +1,5 @@
-//! Two Gateways of one namespace: each has pods, an address and a scale of its own, and neither serves the other's hosts.
+//! Two Gateways of one namespace: each has pods, an address and a scale of its own, and neither serves the other's
+//! hosts.
 
 use anyhow::{Context, Result, ensure};
 use idm_e2e::{Space, eventually, refused};

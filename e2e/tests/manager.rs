@@ -117,7 +117,7 @@ async fn changes(space: &Space, owner: &Person<'_>) -> Result<()> {
     // The operator writes statuses all the time: those are no conflict.
     let saved = owner.ask("PUT", &at, json!({"yaml": suspended, "version": read["version"]})).await?;
     ensure!(saved.0 == 200 && space.object("idcred", "nightly")?["spec"]["suspend"] == true, "{saved:?}");
-    // What somebody else wrote meanwhile is one, with the field and the writer.
+    // A change that somebody else wrote meanwhile is one, with the field and the writer.
     space.kubectl(&["patch", "idcred", "nightly", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#])?;
     let stale = owner.ask("PUT", &at, json!({"yaml": suspended, "version": saved.1["version"]})).await?;
     let conflict = json!([{"field": "spec.suspend", "manager": "kubectl-patch"}]);
@@ -142,7 +142,7 @@ async fn changes(space: &Space, owner: &Person<'_>) -> Result<()> {
     ensure!(none["findings"] == json!([]) && none["unchanged"] == true, "{none}");
     ensure!(space.object("idpol", "open")?["spec"]["targetRefs"][0]["name"] == "echo");
 
-    // What Flux writes is changed where Flux takes it from.
+    // An object that Flux writes is changed where Flux takes it from.
     let labels = ["kustomize.toolkit.fluxcd.io/name=apps", "kustomize.toolkit.fluxcd.io/namespace=flux-system"];
     space.kubectl(&["label", "idpol", "open", labels[0], labels[1]])?;
     let managed = owner.get(&at).await?;

@@ -198,7 +198,7 @@ async fn remove_gateways(context: &Context, namespace: &str, wanted: &BTreeSet<S
     for name in there.filter(|name| !wanted.contains(name)).collect::<Vec<_>>() {
         if wanted.is_empty() {
             let current = gateway::current_bundle(context.cluster(), namespace, &name).await;
-            // What does not open is not needed any more: shards that are sealed may stay until their owners go.
+            // A bundle that does not open is not needed any more: sealed shards may stay until their owners go.
             let (bundle, _) = kept_apart(current)?;
             let shards = bundle.map_or(0, |bundle| bundle.shards.len());
             gateway::empty_shards(&context.client, namespace, shards).await?;

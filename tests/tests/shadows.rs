@@ -111,8 +111,8 @@ fn what_it_would_have_refused_is_on_record_and_nothing_else_differs() {
 #[test]
 fn answers_and_what_the_upstream_gets_are_the_same_bytes_with_and_without_it() {
     let heavy = "  enforcement: Shadow\n  limits: [{name: one, key: Address, rate: {requests: 1, perSeconds: 3600}}]\n  \
-                 upstream: {credential: Remove, headers: [{name: X-Tenant, value: identity.username}]}\n  cors: {allowOrigins: \
-                 ['https://a.example']}\n  disclosure: Detailed\n";
+                 upstream: {credential: Remove, headers: [{name: X-Tenant, value: identity.username}]}\n  \
+                 cors: {allowOrigins: ['https://a.example']}\n  disclosure: Detailed\n";
     let transcript = |others: &str| {
         let bed = bed(OPEN, others);
         let mut all = String::new();

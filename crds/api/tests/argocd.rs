@@ -1,4 +1,4 @@
-//! What Argo CD is taught says the same as the code: every kind, and the annotations that ask for something.
+//! The settings of Argo CD say the same as the code: every kind, and the annotations that ask for something.
 
 use std::path::Path;
 

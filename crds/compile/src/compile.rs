@@ -308,7 +308,7 @@ struct Compiler<'w> {
     shown: BTreeMap<String, Option<(String, SecretHandle)>>,
     /// For each policy: rules it covers, and (rule, winner) where a more specific one came first.
     covered: BTreeMap<ObjectKey, (usize, Vec<(String, ObjectKey)>)>,
-    /// What each policy in shadow judges, and what it cannot.
+    /// The targets that each policy in shadow judges, and those that it cannot.
     judged: BTreeMap<ObjectKey, shadow::Judged>,
     /// The same for each rule under each listener.
     coverage: Vec<Coverage>,

@@ -162,8 +162,8 @@ fn policies_of(mut rules: Vec<RouteRule>, all: &[Policy]) -> (Vec<RouteRule>, Ve
     (rules, used.iter().filter_map(|policy| all.get(*policy).cloned()).collect())
 }
 
-/// What the gateways of a namespace enforce, in one: a policy, a Federation or a UsagePlan that became invalid finds
-/// its last good version there. `None` without any bundle.
+/// The configuration that the gateways of a namespace enforce, in one: a policy, a Federation or a UsagePlan that became
+/// invalid finds its last good version there. `None` without any bundle.
 pub fn in_force<'b>(mut bundles: impl Iterator<Item = &'b Bundle>) -> Option<Bundle> {
     let mut together = bundles.next()?.clone();
     for Bundle { plan, secrets, credentials, .. } in bundles {

@@ -115,7 +115,7 @@ pub enum Cause {
     GuardNotInForce,
     /// The baseline of a Gateway demands more than the policy does.
     UnderBaseline,
-    /// What is stored does not open, or what is new cannot be sealed.
+    /// A stored Secret does not open, or a new one cannot be sealed.
     SealingFailed,
     /// The policy judges requests and is not enforced.
     Shadow,

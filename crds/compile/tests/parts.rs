@@ -40,7 +40,8 @@ stringData: {{clientSecret: s}}
 apiVersion: identity-manager.io/v1alpha1
 kind: Federation
 metadata: {{name: {name}}}
-spec: {{ldap: {{servers: ['ldaps://{name}.corp'], bind: {{anonymous: {{}}}}, users: {{base: 'dc=a', loginAttributes: [uid]}}}}}}
+spec: {{ldap: {{servers: ['ldaps://{name}.corp'], bind: {{anonymous: {{}}}}, \
+         users: {{base: 'dc=a', loginAttributes: [uid]}}}}}}
 ---
 "
     )
@@ -73,7 +74,7 @@ fn own(name: &str) -> Part {
     Part::Gateway(name.into())
 }
 
-/// What each entry of the hosts leads to, in words that do not depend on positions.
+/// The rule and policy of each entry of the hosts, in words that do not depend on positions.
 fn entries(plan: &Plan, hosts: &[VirtualHost]) -> BTreeSet<String> {
     let of = |host: &VirtualHost| -> Vec<String> {
         let told = host.entries.iter().map(|entry| {

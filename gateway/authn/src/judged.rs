@@ -2,8 +2,8 @@
 //!
 //! The methods verify as they do elsewhere, with two differences. Nothing is asked or waited for, and nothing is
 //! written: no guess is counted, no nonce or proof used up, no session read, no use of a key noted. A verdict that
-//! cannot be had so is none, and says why. What comes out is an identity and no [`Authenticated`](crate::Authenticated):
-//! nothing can be forwarded with it.
+//! cannot be had so is none, and says why. What comes out is an identity and no
+//! [`Authenticated`](crate::Authenticated): nothing can be forwarded with it.
 
 use std::cell::RefCell;
 use std::rc::Rc;

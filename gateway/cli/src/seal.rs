@@ -104,7 +104,7 @@ impl Keys {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).ok().context("the system gives no random bits")?;
         let key = STANDARD.encode(bytes);
-        // What is printed is what the operator reads.
+        // The printed Secret is what the operator reads.
         let fields = [("primary", self.id.as_str()), (self.id.as_str(), key.as_str())];
         KeySet::parse(fields.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())))?;
         let data: serde_json::Map<_, _> =

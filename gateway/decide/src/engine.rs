@@ -83,7 +83,7 @@ pub(crate) struct ArmedRule {
     /// The policies whose baselines hold for it: positions and names.
     baselines: Box<[usize]>,
     pub(crate) baseline_names: Box<[String]>,
-    /// What judges its requests and refuses none.
+    /// The policies that judge its requests and refuse none.
     pub(crate) shadows: Box<[ArmedShadow]>,
 }
 

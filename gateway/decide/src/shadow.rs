@@ -62,7 +62,7 @@ pub struct ShadowVerdict {
     pub detail: String,
 }
 
-/// What judges the requests of a rule.
+/// The policies that judge the requests of a rule.
 pub(crate) struct ArmedShadow {
     policy: usize,
     part: ShadowPart,

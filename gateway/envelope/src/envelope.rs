@@ -129,7 +129,7 @@ impl Envelope {
         let key = DataKey::random().ok_or_else(|| SealError::Impossible("the system gives no random bits".into()))?;
         let failed = |source: KeyError| SealError::Key { key_id: key_id.clone(), source };
         let wrapped = self.service.wrap(&key_id, namespace, &key).await.map_err(failed)?;
-        // What does not come back would be lost with everything under it.
+        // A data key that does not come back would be lost with everything under it.
         let back = self.service.unwrap(&key_id, namespace, &wrapped).await.map_err(failed)?;
         if !back.is(&key) {
             return Err(failed(KeyError::WrongAnswer(key_id.clone())));

@@ -215,7 +215,7 @@ fn objects() -> Vec<Endpoint> {
     ]
 }
 
-/// What is asked about objects, requests and records; nothing is written.
+/// Questions about objects, requests and records; nothing is written.
 fn questions() -> Vec<Endpoint> {
     use Needs::Session;
     let post = Method::POST;

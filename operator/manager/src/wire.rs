@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::failure::Missing;
 
-/// What opens a session: a code in a folder, a token in a cluster.
+/// The proof that opens a session: a code in a folder, a token in a cluster.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SignIn {

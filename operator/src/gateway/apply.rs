@@ -77,7 +77,7 @@ pub(crate) async fn current_bundle(
     }
 }
 
-/// What is known when a gateway is written.
+/// The facts that are known when a gateway is written.
 pub(crate) struct Write<'a> {
     pub(crate) cluster: Cluster<'a>,
     pub(crate) namespace: &'a str,

@@ -120,7 +120,7 @@ fn merge(into: &mut Value, more: &Value) {
     }
 }
 
-/// What a pod finds in its Secret.
+/// The files that a pod finds in its Secret.
 fn data(packed: Vec<u8>, settings: &GatewaySettings) -> BTreeMap<String, ByteString> {
     let mut data = BTreeMap::from([("bundle".to_owned(), ByteString(packed))]);
     let secrets = [

@@ -8,7 +8,7 @@ use super::GatewaySettings;
 use super::seal::shard_name;
 use crate::sealing::{GATEWAY_KEYS, GatewaySealing};
 
-/// What a Deployment is made of.
+/// The values that a Deployment is made of.
 pub(super) struct DeploymentOf<'a> {
     pub(super) name: &'a str,
     pub(super) selector: &'a Value,
@@ -166,7 +166,7 @@ fn resources(settings: &GatewaySettings, parameters: &Parameters) -> Value {
     resources
 }
 
-/// Where pods run, as far as the parameters say.
+/// The placement of pods, as far as the parameters say it.
 fn place(pod: &mut Value, parameters: &Parameters) {
     if let Some(class) = &parameters.priority_class_name {
         pod["priorityClassName"] = class.clone().into();

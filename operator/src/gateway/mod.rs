@@ -65,7 +65,7 @@ pub struct GatewaySettings {
     pub audit_on_full: String,
     /// `within-moments` or `before-answer`.
     pub audit_successes: String,
-    /// What they are told of sealing; `None`: nothing is sealed.
+    /// The settings of sealing for them; `None`: nothing is sealed.
     pub sealing: Option<GatewaySealing>,
     /// The store that the gateways share.
     pub store: Option<String>,

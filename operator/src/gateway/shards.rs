@@ -22,8 +22,8 @@ const AT_ONCE: usize = 8;
 /// Objects that nobody is known to have changed are written again after this time.
 const APPLIED_AGAIN: Duration = Duration::from_secs(300);
 
-/// The shards that are known to be stored, by namespace, and the objects of gateways, by place. After a start nothing is
-/// known: each of them is looked at once.
+/// The shards that are known to be stored, by namespace, and the objects of gateways, by place. After a start nothing
+/// is known: each of them is looked at once.
 #[derive(Default)]
 pub(crate) struct Stored(Mutex<BTreeMap<String, Known>>);
 

@@ -454,7 +454,8 @@ mod tests {
             verdicts.last().map(|ready| (ready.status, ready.message.clone())).unwrap()
         };
         let of_a = "2/2 gateways at generation 2, 4/4 gateways of Gateway edge at generation 4, \
-                    5/5 gateways of Gateway infra/edge at generation 5, 6/6 gateways of namespace infra at generation 6";
+                    5/5 gateways of Gateway infra/edge at generation 5, \
+                    6/6 gateways of namespace infra at generation 6";
         assert_eq!(told("a"), ("True", of_a.into()));
         let of_b = "1/3 gateways of Gateway edge at generation 3: no gateway pod is ready yet";
         assert_eq!(told("b"), ("False", of_b.into()));

@@ -1,4 +1,5 @@
-//! What the operator stores is sealed, opens for the gateways of its namespace, and gets other keys step by step.
+//! Secrets that the operator stores are sealed, open for the gateways of their namespace, and get other keys step by
+//! step.
 
 use clap::Parser;
 use idm_envelope::{Envelope, KeySet, Place, Sealed, SharedKeys, is_sealed};

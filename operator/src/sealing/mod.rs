@@ -39,7 +39,7 @@ pub struct SealingOptions {
     seal_key_id: Option<String>,
 }
 
-/// What gateways are told of sealing.
+/// The settings of sealing for gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GatewaySealing {
     /// Their keys are in a Secret of their namespace.
@@ -67,7 +67,7 @@ pub struct Sealing {
 }
 
 impl SealingOptions {
-    /// What gateways are told; `None`: nothing is sealed.
+    /// The settings for gateways; `None`: nothing is sealed.
     pub(crate) fn of_gateways(&self) -> Option<GatewaySealing> {
         match (&self.seal_key_secret, self.seal_command.is_empty()) {
             (Some(_), _) => Some(GatewaySealing::Keys),

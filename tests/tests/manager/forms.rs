@@ -1,4 +1,4 @@
-//! What forms ask: a login that is tried, the document of a provider, the preview of a draft.
+//! Questions of forms: a login that is tried, the document of a provider, the preview of a draft.
 
 use idm_jose::SigningKey;
 use idm_tests::http::serve;

@@ -124,7 +124,8 @@ pub struct IdentityPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_streams: Option<OpenStreams>,
     /// Demands on every request of the Gateways and listeners that the policy targets, or of all Gateways of a
-    /// GatewayClass, which no policy of a route can weaken. They hold beside another policy of the same target, too. Unset demands nothing.
+    /// GatewayClass, which no policy of a route can weaken. They hold beside another policy of the same
+    /// target, too. Unset demands nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
 }

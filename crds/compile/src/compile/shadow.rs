@@ -31,8 +31,8 @@ impl Compiler<'_> {
         in_force.map_or(policy.spec.enforcement == Some(Enforcement::Shadow), |policy| policy.shadow)
     }
 
-    /// What judges the requests of a rule. A rule that nothing decides about is judged by nothing: its requests are
-    /// refused, and the policy's status says so.
+    /// The policies that judge the requests of a rule. A rule that nothing decides about is judged by nothing: its requests
+    /// are refused, and the policy's status says so.
     pub(super) fn shadows(
         &mut self,
         title: &str,

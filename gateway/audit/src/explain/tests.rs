@@ -80,7 +80,8 @@ fn what_a_policy_in_shadow_would_have_done_is_no_check_that_failed() {
     let shadow = json!([
         {"policy": "shop/strict", "generation": 2, "outcome": "Denied", "reason": "MissingRole", "rule": "write",
          "detail": "needs role `writer`"},
-        {"policy": "infra/platform", "generation": 1, "baseline": true, "outcome": "NotJudged", "reason": "OutsideServer"},
+        {"policy": "infra/platform", "generation": 1, "baseline": true, "outcome": "NotJudged",
+         "reason": "OutsideServer"},
     ]);
     let more = json!({"outcome": "Permitted", "stage": "answer", "status": 200, "shadow": shadow});
     let marks = steps(more.clone());

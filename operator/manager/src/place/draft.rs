@@ -1,4 +1,4 @@
-//! What people hand in, read and checked in the same way wherever the objects are.
+//! Drafts that people hand in, read and checked in the same way wherever the objects are.
 
 use idm_compile::yaml::parse_document;
 use serde_json::{Value, json};

@@ -197,7 +197,7 @@ pub(crate) struct MatrixView {
     pub(crate) roles: Vec<MatrixRole>,
     /// The RoleBindings that give permissions.
     pub(crate) bindings: Vec<MatrixBinding>,
-    /// What the person may not read: it is not in the table.
+    /// The permissions that the person lacks: what they are for is not in the table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) missing: Vec<Missing>,
     /// Every verb.

@@ -36,7 +36,7 @@ pub(crate) struct DecodedView {
     pub(crate) claims: Value,
     /// The checks of the policy, in their order.
     pub(crate) checks: Vec<CheckView>,
-    /// What the person may not read: the policy is checked without it.
+    /// The permissions that the person lacks: the policy is checked without what they are for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) missing: Vec<Missing>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct ExplainedView {
     pub(crate) explanation: String,
     /// Why, check by check.
     pub(crate) steps: Vec<StepView>,
-    /// What the person may not read: the decision is made without it.
+    /// The permissions that the person lacks: the decision is made without what they are for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) missing: Vec<Missing>,
 }

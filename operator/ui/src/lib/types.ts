@@ -241,7 +241,7 @@ export interface TriedLogin {
   person?: TriedPerson;
 }
 
-/** What the document of a provider says. */
+/** The facts in the document of a provider. */
 export interface Provider {
   kind: "oidc" | "saml";
   fields: Record<string, unknown>;
@@ -249,7 +249,7 @@ export interface Provider {
   entities?: string[];
 }
 
-/** What the JOSE steps of a draft would make. */
+/** The objects that the JOSE steps of a draft would make. */
 export interface Preview {
   steps: {
     name: string;

@@ -122,7 +122,7 @@ export function fitting(topology: Topology, search: string): TopologyNode[] {
   return topology.nodes.filter(has);
 }
 
-/** What is drawn of the objects that fit: they and their neighbours, and no more than can be read. */
+/** The part that is drawn: the objects that fit and their neighbours, and no more than can be read. */
 export function drawn(topology: Topology, nodes: TopologyNode[]): Topology {
   const wanted = new Set(nodes.slice(0, MANY).map((each) => each.id));
   const shown = new Set(wanted);

@@ -1,4 +1,4 @@
-// What forms do beside saving: a login is tried, a provider's document fills in a Federation, steps of JOSE are
+// Forms do more than save: a login is tried, a provider's document fills in a Federation, steps of JOSE are
 // switched and previewed; and work that was begun is not begun twice.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -35,7 +35,7 @@ fn refused(error: CredentialError, verb: Verb, namespace: &str) -> Failure {
         CredentialError::Api { code: 404, .. } => Failure::new(Code::NotFound, error.to_string()),
         CredentialError::Api { code: 409, .. } => Failure::new(Code::Conflict, error.to_string()),
         CredentialError::Api { code: 400 | 422, message, .. } => Failure::new(Code::Refused, told(message)),
-        // What is under way is no failure of the request's words.
+        // A rotation that is under way is no failure of the request's words.
         _ => failed(error),
     }
 }

@@ -1,5 +1,5 @@
-//! Who somebody is: the API server says so of their token. The connections to it are shared and carry no identity of
-//! their own; each request gets the token of the person for whom it is made.
+//! The identity of a person: the API server tells it of their token. The connections to it are shared and carry no
+//! identity of their own; each request gets the token of the person for whom it is made.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl ApiServer {
         }
         let review = answer.done(&asked)?.body;
         let name = text(&review, "/status/userInfo/username").to_owned();
-        // Whoever is not known has no session, whatever the API server lets everybody do.
+        // A person who is not known has no session, whatever the API server lets everybody do.
         if name.is_empty() || name == "system:anonymous" {
             return Err(Failure::new(Code::NoSession, "the API server does not know whose token this is"));
         }

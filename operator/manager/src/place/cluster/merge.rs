@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::text;
 use crate::failure::FieldConflict;
 
-/// What kubectl notes for itself, which is nobody's text.
+/// The annotation that kubectl notes for itself, which is nobody's text.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The object as people write it.

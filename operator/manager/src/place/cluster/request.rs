@@ -45,7 +45,7 @@ impl<'a> Asked<'a> {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// What it warns of.
+    /// Its warnings.
     pub(super) warnings: Vec<String>,
     pub(super) body: Value,
 }
@@ -102,7 +102,7 @@ impl Answer {
         if (200..300).contains(&self.status) { Ok(self) } else { Err(self.refusal(asked)) }
     }
 
-    /// What a refusal means for the person.
+    /// The meaning of a refusal for the person.
     fn refusal(&self, asked: &Asked<'_>) -> Failure {
         let told = short(text(&self.body, "/message"));
         let said = |words: &str| if told.is_empty() { format!("{}: {words}", asked.what) } else { told.clone() };

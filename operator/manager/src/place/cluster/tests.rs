@@ -295,7 +295,7 @@ async fn an_object_of_a_repository_is_not_changed_and_the_patch_to_commit_is_tol
     assert_eq!((refused.status, &error["code"], &error["managedBy"]), (409, &json!("ManagedByGit"), &managed));
     let patch: Value = serde_yaml_ng::from_str(error["patch"].as_str().expect("a patch")).expect("YAML");
     assert_eq!((&patch["kind"], &patch["spec"]), (&json!("Credential"), &json!({"suspend": true})));
-    // What a draft would do is told: it is for the repository.
+    // The effect of a draft is told: it is for the repository.
     let draft = json!({"kind": "Credential", "namespace": "shop", "name": "nightly", "yaml": yaml,
         "version": read["version"]});
     let checked = owner.ask("POST", "check", draft).await;
@@ -326,7 +326,7 @@ async fn a_check_is_tried_at_the_api_server_and_compiled_and_writes_nothing() {
         json!({"kind": kind, "namespace": "shop", "name": name, "yaml": yaml, "version": version})
     };
     let check = async |yaml: &str, version: Value| owner.ask("POST", "check", draft(yaml, version)).await;
-    // Whoever may not read Services cannot know that there is none.
+    // A person who may not read Services cannot know that there is none.
     bed.cluster.person("w", "writer", &["* identitypolicies"]);
     let half = bed.session("w").await.ask("POST", "check", draft(&policy("orders"), Value::Null)).await;
     let note = &half.body["findings"][0];
@@ -348,7 +348,7 @@ async fn a_check_is_tried_at_the_api_server_and_compiled_and_writes_nothing() {
     );
     assert!(bed.cluster.ours("identitypolicies", "p").is_none());
     assert!(bed.cluster.written().iter().all(|(_, address, _)| address.contains("dryRun=All")));
-    // What the API server refuses is a finding too.
+    // A refusal of the API server is a finding too.
     let made = owner.ask("PUT", "objects/IdentityPolicy/shop/p", json!({"yaml": policy("orders")})).await;
     assert_eq!(made.status, 200, "{}", made.body);
     let refused = check(&(policy("orders") + "  bad: x\n"), made.body["version"].clone()).await;

@@ -62,7 +62,7 @@ impl Objects {
         Ok(Self { namespace: namespace.to_owned(), others, ours, missing })
     }
 
-    /// What they compile to, with one object in place of the one of its name.
+    /// The result of compiling them, with one object in place of the one of its name.
     pub(super) async fn compiled(&self, client: &Client, instead: Option<&Value>) -> Result<Understood, Failure> {
         let settings = Settings { remembers_together: true, layout: Layout::Own, ..Settings::default() };
         let mut missing = self.missing.clone();

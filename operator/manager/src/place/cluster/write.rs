@@ -136,7 +136,7 @@ pub(super) async fn save(client: &Client, draft: &Draft) -> Result<Value, Failur
     Ok(answer.map(|answer| answer.body).or(change.now).unwrap_or_default())
 }
 
-/// What a change would do: the API server tries it, and the compiler reads the namespace as it would be.
+/// The effects of a change: the API server tries it, and the compiler reads the namespace as it would be.
 pub(super) async fn check(client: &Client, draft: &Draft) -> Result<Checked, Failure> {
     let (change, answer) = attempt(client, draft, Run::Dry).await?;
     let kind = draft.object.kind.name();

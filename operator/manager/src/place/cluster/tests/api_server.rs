@@ -25,7 +25,7 @@ struct State {
     version: u64,
     /// The status is written so often between a read and the write behind it.
     restless: u32,
-    /// What was written: method, address with its query, body.
+    /// The writes: method, address with its query, body.
     written: Vec<(String, String, Value)>,
     /// Reviews of rights that were answered.
     reviews: usize,

@@ -26,6 +26,32 @@ pub(crate) const NAMESPACE: &str = "shop";
 /// The operator's own.
 pub(crate) const HOME: &str = "idm-system";
 
+/// A Service `orders`, with a policy that has these methods.
+pub(crate) fn orders(methods: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: orders}}
+spec: {{ports: [{{name: http, port: 8080}}]}}
+---
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {{name: orders}}
+spec:
+  targetRefs: [{{group: '', kind: Service, name: orders}}]
+  authentication: {{methods: [{methods}]}}
+"
+    )
+}
+
+/// The class of the Gateways, behind other objects.
+pub(crate) const CLASS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: idm}
+spec: {controllerName: identity-manager.io/gateway-controller}
+";
+
 /// Objects as an API server stores them. Every second one of a kind does not exist yet when the kind is listed and
 /// arrives by the watch; an object that was listed is deleted in the meantime.
 pub(crate) struct ApiServer {

@@ -3,7 +3,7 @@
 use idm_plan::Bundle;
 use serde_json::{Value, json};
 
-use super::api_server::{ApiServer, NAMESPACE};
+use super::api_server::{ApiServer, CLASS, NAMESPACE, orders};
 use super::parity::{DELETED, context};
 use super::*;
 
@@ -44,29 +44,18 @@ stringData: {{clientSecret: secret-of-{name}}}
     )
 }
 
-const SHARED: &str = "apiVersion: v1
-kind: Service
-metadata: {name: orders}
-spec: {ports: [{name: http, port: 8080}]}
----
-apiVersion: identity-manager.io/v1alpha1
-kind: IdentityPolicy
-metadata: {name: orders}
-spec:
-  targetRefs: [{group: '', kind: Service, name: orders}]
-  authentication: {methods: [{name: keys, apiKey: {}}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: idm}
-spec: {controllerName: identity-manager.io/gateway-controller}
----
+const BIG: &str = "---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: big}
 data: {autoscaling: '{min: 2, max: 9, targetCPU: 70}'}
 ---
 ";
+
+/// The Service, the class and the parameters for all gateways, before these.
+fn with_shared(gateways: &str) -> String {
+    format!("{}{CLASS}{BIG}{gateways}", orders("{name: keys, apiKey: {}}"))
+}
 
 const SCALED: &str = ", infrastructure: {parametersRef: {group: '', kind: ConfigMap, name: big}}";
 
@@ -122,7 +111,7 @@ impl Bed {
 
 #[tokio::test]
 async fn each_gateway_has_its_own_objects_and_a_bundle_without_what_is_of_another() {
-    let bed = Bed::new(&format!("{SHARED}{}---\n{}", gateway("blue", ""), gateway("gold", "")));
+    let bed = Bed::new(&with_shared(&format!("{}---\n{}", gateway("blue", ""), gateway("gold", ""))));
     bed.run().await.unwrap();
     for name in ["idm-gateway", "idm-gateway-blue", "idm-gateway-gold"] {
         assert_eq!(kinds_of(&bed.server, name), KINDS, "{name}");
@@ -162,7 +151,7 @@ async fn each_gateway_has_its_own_objects_and_a_bundle_without_what_is_of_anothe
 
 #[tokio::test]
 async fn an_autoscaler_comes_and_goes_and_nobody_writes_its_number() {
-    let bed = Bed::new(&format!("{SHARED}{}", gateway("blue", SCALED)));
+    let bed = Bed::new(&with_shared(&gateway("blue", SCALED)));
     bed.run().await.unwrap();
     let replicas = || bed.server.applied()["deployments/idm-gateway-blue"]["spec"].get("replicas").cloned();
     assert!(kinds_of(&bed.server, "idm-gateway-blue").contains(&"horizontalpodautoscalers".to_owned()));
@@ -185,7 +174,7 @@ async fn an_autoscaler_comes_and_goes_and_nobody_writes_its_number() {
 
 #[tokio::test]
 async fn a_gateway_that_is_served_already_stays_where_it_is_until_it_asks() {
-    let bed = Bed::new(&format!("{SHARED}{}---\n{}", gateway("old", SCALED), gateway("new", "")));
+    let bed = Bed::new(&with_shared(&format!("{}---\n{}", gateway("old", SCALED), gateway("new", ""))));
     let old = bed.context.store.find(Kind::Gateway, NAMESPACE, "old").unwrap();
     // As an older version of the operator left it.
     let service = json!({"metadata": {"name": "idm-gateway", "namespace": NAMESPACE,
@@ -212,7 +201,7 @@ async fn a_gateway_that_is_served_already_stays_where_it_is_until_it_asks() {
 
 #[tokio::test]
 async fn a_gateway_that_the_api_server_refuses_holds_up_no_other() {
-    let bed = Bed::new(&format!("{SHARED}{}---\n{}", gateway("blue", ""), gateway("gold", "")));
+    let bed = Bed::new(&with_shared(&format!("{}---\n{}", gateway("blue", ""), gateway("gold", ""))));
     bed.server.refuse("services/idm-gateway-blue");
     let error = bed.run().await.unwrap_err();
     assert!(error.to_string().contains("the substitute refuses it"), "{error}");

@@ -2,31 +2,14 @@
 
 use serde_json::json;
 
-use super::api_server::{ApiServer, HOME, NAMESPACE};
+use super::api_server::{ApiServer, CLASS, HOME, NAMESPACE, orders};
 use super::parity::{DELETED, context};
 use super::*;
 
-const OBJECTS: &str = "apiVersion: v1
-kind: Service
-metadata: {name: orders}
-spec: {ports: [{name: http, port: 8080}]}
----
-apiVersion: identity-manager.io/v1alpha1
-kind: IdentityPolicy
-metadata: {name: orders}
-spec:
-  targetRefs: [{group: '', kind: Service, name: orders}]
-  authentication: {methods: [{name: everyone, anonymous: {}}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: idm}
-spec: {controllerName: identity-manager.io/gateway-controller}
-";
-
 #[tokio::test]
 async fn a_baseline_for_a_class_is_in_the_bundle_of_every_namespace_and_goes_with_its_policy() {
-    let server = ApiServer::new(OBJECTS, DELETED);
+    let objects = orders("{name: everyone, anonymous: {}}") + CLASS;
+    let server = ApiServer::new(&objects, DELETED);
     let context = context(&server);
     server.fill(&context.store);
     let queue = Arc::new(Queue::default());

@@ -3,22 +3,9 @@
 use idm_types::ApiKey;
 use serde_json::json;
 
-use super::api_server::{ApiServer, NAMESPACE};
+use super::api_server::{ApiServer, NAMESPACE, orders};
 use super::parity::{DELETED, context};
 use super::*;
-
-const POLICY: &str = "apiVersion: v1
-kind: Service
-metadata: {name: orders}
-spec: {ports: [{name: http, port: 8080}]}
----
-apiVersion: identity-manager.io/v1alpha1
-kind: IdentityPolicy
-metadata: {name: orders}
-spec:
-  targetRefs: [{group: '', kind: Service, name: orders}]
-  authentication: {methods: [{name: keys, apiKey: {}}]}
-";
 
 fn key(number: u8, version: u8) -> String {
     ApiKey::from_random([number, version].repeat(16).try_into().unwrap()).reveal().to_owned()
@@ -44,7 +31,7 @@ spec: {{apiKey: {{}}, secretRef: {{name: key-{number:03}}}}}
 #[tokio::test]
 async fn what_did_not_change_is_not_written_and_a_change_of_one_key_is_one_shard() {
     let robots: String = (0..300).map(robot).collect();
-    let server = ApiServer::new(&format!("{POLICY}{robots}"), DELETED);
+    let server = ApiServer::new(&format!("{}{robots}", orders("{name: keys, apiKey: {}}")), DELETED);
     let context = context(&server);
     server.fill(&context.store);
     let queue = Arc::new(Queue::default());

@@ -138,6 +138,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-compile",
             "idm-decide",
             "idm-diff",
+            "idm-envelope",
             "idm-gateway",
             "idm-jose",
             "idm-permission",

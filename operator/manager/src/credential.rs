@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use cluster::ClusterCredentials;
 pub use folder::FolderCredentials;
-pub use supply::supply_secrets;
+pub use supply::{leave_out_sealed, supply_secrets};
 
 /// Why something was not done with a Credential. Its texts hold no key.
 #[derive(Debug, thiserror::Error)]

@@ -25,8 +25,8 @@ mod tls;
 mod wire;
 
 pub use credential::{
-    ClusterCredentials, CredentialError, FolderCredentials, Made, Shown, is_credential_name, new_api_key,
-    supply_secrets,
+    ClusterCredentials, CredentialError, FolderCredentials, Made, Shown, is_credential_name, leave_out_sealed,
+    new_api_key, supply_secrets,
 };
 pub use guard::Scheme;
 pub use manager::{FolderOptions, Manager, StartError};

@@ -1,8 +1,7 @@
 //! The objects of a cluster, read with the rights of the person who asks. What they may not read is said.
 
-use idm_compile::{Layout, SIGNING_SECRET, Settings, World, compile, yaml};
-use idm_envelope::is_sealed;
-use idm_manager::supply_secrets;
+use idm_compile::{Layout, Settings, World, compile, yaml};
+use idm_manager::{leave_out_sealed, supply_secrets};
 use idm_permission::Kind;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -41,9 +40,7 @@ pub(super) async fn prepare(namespace: Option<&str>, system: &str) -> anyhow::Re
     reader.named().await?;
     reader.platform(system).await?;
     let Reader { mut world, mut notes, mut unread, .. } = reader;
-    let signing = world.secrets.get(SIGNING_SECRET);
-    if signing.is_some_and(|fields| fields.values().any(|value| is_sealed(value.reveal()))) {
-        world.secrets.remove(SIGNING_SECRET);
+    if leave_out_sealed(&mut world) {
         notes.push("signing keys are sealed: others stand in for them, so no token of theirs verifies here".into());
     }
     unread.extend(supply_secrets(&mut world)?);

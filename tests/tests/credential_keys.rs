@@ -1,5 +1,8 @@
 //! The keys of Credentials: supplied by hash, revoked, and rotated with the command line of a folder.
 
+#[path = "credential_keys/signed.rs"]
+mod signed;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -92,6 +92,7 @@ fn credential_of<'t>(
     };
     match kind {
         MethodKind::ApiKey(method) => table.named(username, &method.only),
+        MethodKind::Signature(method) => table.named(username, &method.only),
         MethodKind::Basic(method) => among(&method.validators),
         MethodKind::Base64(method) => among(&method.validators),
         MethodKind::Digest(method) => {
@@ -113,7 +114,7 @@ fn knows_others(kind: &MethodKind) -> bool {
         MethodKind::Basic(method) => directory_of(&method.validators).is_some(),
         MethodKind::Base64(method) => directory_of(&method.validators).is_some(),
         MethodKind::Digest(method) => !method.directories.is_empty(),
-        MethodKind::ApiKey(_) | MethodKind::Anonymous => false,
+        MethodKind::ApiKey(_) | MethodKind::Signature(_) | MethodKind::Anonymous => false,
     }
 }
 

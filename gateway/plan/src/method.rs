@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use idm_types::{Algorithm, MethodName, Skew};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub enum MethodKind {
     Digest(DigestMethod),
     /// User name and password, or an API key, in base64 of some layout.
     Base64(Base64Method),
+    /// A request that is signed (RFC 9421).
+    Signature(SignatureMethod),
     /// No credential: the route is open on purpose.
     Anonymous,
 }
@@ -50,6 +54,7 @@ impl MethodKind {
             MethodKind::Basic(_) => "basic",
             MethodKind::Digest(_) => "digest",
             MethodKind::Base64(_) => "base64",
+            MethodKind::Signature(_) => "signature",
             MethodKind::Anonymous => "anonymous",
         }
     }
@@ -62,6 +67,7 @@ impl MethodKind {
             MethodKind::Introspection(method) => &method.sources,
             MethodKind::ApiKey(method) => &method.sources,
             MethodKind::Base64(method) => &method.sources,
+            MethodKind::Signature(_) => &*SIGNATURE_FIELDS,
             MethodKind::Mtls(_)
             | MethodKind::SignIn(_)
             | MethodKind::Basic(_)
@@ -84,6 +90,7 @@ impl MethodKind {
             | MethodKind::Introspection(_)
             | MethodKind::ApiKey(_)
             | MethodKind::Mtls(_)
+            | MethodKind::Signature(_)
             | MethodKind::Anonymous => false,
         }
     }
@@ -105,10 +112,16 @@ impl MethodKind {
             | MethodKind::Basic(_)
             | MethodKind::Digest(_)
             | MethodKind::Base64(_)
+            | MethodKind::Signature(_)
             | MethodKind::Anonymous => None,
         }
     }
 }
+
+/// The fields of RFC 9421.
+static SIGNATURE_FIELDS: LazyLock<[Source; 2]> = LazyLock::new(|| {
+    ["signature-input", "signature"].map(|name| Source::Header { name: name.to_owned(), scheme: None })
+});
 
 /// The access tokens (RFC 6749 §1.4) that a method accepts.
 #[derive(Clone, Debug)]
@@ -245,6 +258,31 @@ pub struct ApiKeyMethod {
     pub sources: Vec<Source>,
     /// The Credentials that this method accepts.
     pub only: Selector,
+}
+
+/// Signed requests (RFC 9421).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureMethod {
+    /// The `tag` of the signatures; `None`: they have none.
+    pub tag: Option<String>,
+    /// The components that a signature must cover. `content-digest` is wanted of requests with a body alone.
+    pub components: Vec<String>,
+    /// The time after `created` for which a signature may be used.
+    pub max_age_seconds: u64,
+    /// Tolerance for `created` and `expires`.
+    pub skew: Skew,
+    /// The same signature is taken again for as long as it is valid.
+    pub replayable: bool,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
+}
+
+impl SignatureMethod {
+    /// The headers that a signature must cover.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().map(String::as_str).filter(|name| !name.starts_with('@'))
+    }
 }
 
 /// The `Basic` scheme (RFC 7617).

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, IntrospectionMethod, JwtMethod, MtlsMethod,
-    References, ReferredNames, SignInMethod,
+    References, ReferredNames, SignInMethod, SignatureMethod,
 };
 
 /// One authentication method: a name and exactly one kind.
@@ -39,6 +39,9 @@ pub struct Method {
     /// own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<Base64Method>,
+    /// Accept requests that are signed (RFC 9421) with keys of Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureMethod>,
     /// Let people sign in with their browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInMethod>,
@@ -88,6 +91,7 @@ kinds! {
     basic "basic" Basic BasicMethod;
     digest "digest" Digest DigestMethod;
     base64 "base64" Base64 Base64Method;
+    signature "signature" Signature SignatureMethod;
     sign_in "signIn" SignIn SignInMethod;
     anonymous "anonymous" Anonymous AnonymousMethod;
 }

@@ -23,6 +23,7 @@ mod role_binding;
 mod rotation;
 mod saml;
 mod sign_in;
+mod signature;
 mod streams;
 mod token;
 mod token_service;
@@ -77,6 +78,7 @@ pub use role_binding::{
 pub use rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus, SuppliedKeys};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
+pub use signature::{SignatureAlgorithm, SignatureCredential, SignatureKey, SignatureMethod};
 pub use streams::{CutStreams, OpenStreams};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{

@@ -11,6 +11,7 @@ use super::api_key::lower_api_key;
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
 use super::sign_in::lower_sign_in;
+use super::signature::lower_signature;
 use crate::{Cause, World};
 
 pub(super) fn lower_methods(
@@ -61,6 +62,9 @@ pub(super) fn lower_methods(
             }
             wire::MethodKind::Base64(base64) => {
                 lower_base64(federations, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+            }
+            wire::MethodKind::Signature(method) => {
+                lower_signature(&format!("{path}.signature"), method, notes).map(MethodKind::Signature)
             }
             wire::MethodKind::SignIn(method) => {
                 if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {

@@ -33,6 +33,7 @@ pub(crate) mod route;
 pub(crate) mod saml;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
+mod signature;
 mod source;
 mod sql;
 mod streams;

@@ -186,18 +186,12 @@ fn refusal(object: &Credential) -> Option<String> {
 
 fn shown(object: &Credential) -> Shown {
     let spec = &object.spec;
-    let kind = match (&spec.api_key, &spec.password, &spec.oauth_client) {
-        (Some(_), _, _) => "apiKey",
-        (_, Some(_), _) => "password",
-        (_, _, Some(_)) => "oauthClient",
-        _ => "person",
-    };
     let status = object.status.as_ref();
     let keys = status.map(|status| status.keys.as_slice()).unwrap_or_default();
     let ready = status.into_iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
     Shown {
         name: object.name_any(),
-        kind: kind.to_owned(),
+        kind: spec.kind().to_owned(),
         owner: spec.owner.as_ref().and_then(|owner| owner.user.clone().or_else(|| owner.application.clone())),
         expires: spec.expire_time.clone(),
         suspended: spec.suspend.unwrap_or(false),

@@ -56,7 +56,7 @@ impl FolderCredentials {
     }
 
     fn shown(&self, object: &Object<CredentialSpec>, compiled: &Compiled, now: Timestamp) -> Shown {
-        let CredentialSpec { owner, api_key, password, oauth_client, expire_time, suspend, .. } = &object.spec;
+        let CredentialSpec { owner, expire_time, suspend, .. } = &object.spec;
         let name = &object.meta.name;
         let credential = compiled.credentials.all.iter().find(|credential| credential.key.name == *name);
         let keys = match credential.map(|credential| &credential.proof) {
@@ -67,15 +67,9 @@ impl FolderCredentials {
         let ended = compiled.credentials.ended.iter().filter(|ended| ended.credential.name == *name);
         let ended = ended.map(|ended| shown_key(&ended.sha256, Some(ended.end), Timestamp(u64::MAX)));
         let id = idm_compile::ObjectId::new("Credential", &self.world.namespace, name);
-        let kind = match (api_key, password, oauth_client) {
-            (Some(_), _, _) => "apiKey",
-            (_, Some(_), _) => "password",
-            (_, _, Some(_)) => "oauthClient",
-            _ => "person",
-        };
         Shown {
             name: name.clone(),
-            kind: kind.to_owned(),
+            kind: object.spec.kind().to_owned(),
             owner: owner.as_ref().and_then(|owner| owner.user.clone().or_else(|| owner.application.clone())),
             expires: expire_time.clone(),
             suspended: suspend.unwrap_or(false),

@@ -42,6 +42,7 @@ pub(super) async fn run(
             detail: Some(visible(&detail).into_owned()),
             fix: Some(reason.fix()),
             person: None,
+            signature: None,
         },
     })
 }

@@ -150,7 +150,9 @@ fn of_claims(kind: &MethodKind, assumption: &Assumption, context: MethodContext<
         MethodKind::Base64(method) => of_directory(directory_of(&method.validators)),
         MethodKind::Digest(method) => of_directory(method.directories.first().map(String::as_str)),
         MethodKind::Mtls(_) => Some(format!("x509:{}", claimed.unwrap_or_default())),
-        MethodKind::ApiKey(_) | MethodKind::SignIn(_) | MethodKind::Anonymous => None,
+        MethodKind::ApiKey(_) | MethodKind::Signature(_) | MethodKind::SignIn(_) | MethodKind::Anonymous => {
+            None
+        }
     };
     let issuer = issuer.unwrap_or_default();
     let mut claims = claims_of(assumption, &issuer);

@@ -71,6 +71,14 @@ impl ClusterCredentials {
     /// The API server says no, or does not answer.
     pub async fn create(&self, name: &str, mut spec: Value) -> Result<(), CredentialError> {
         spec["apiKey"] = json!({});
+        self.add(name, &spec).await
+    }
+
+    /// Makes a Credential whose proof is in the spec.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn add(&self, name: &str, spec: &Value) -> Result<(), CredentialError> {
         let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential",
             "metadata": {"name": name}, "spec": spec});
         let object = serde_json::from_value(object).map_err(|error| CredentialError::Refused(error.to_string()))?;

@@ -84,6 +84,27 @@ impl FolderCredentials {
         found.map(|object| &**object).ok_or_else(|| CredentialError::NotFound(name.to_owned()))
     }
 
+    /// Makes a Credential whose proof is in the spec, and that has no Secret of its own; returns the file.
+    ///
+    /// # Errors
+    /// There is one of this name, or the folder would be out of order.
+    pub fn add(&self, name: &str, spec: &Value) -> Result<String, CredentialError> {
+        if self.world.credentials.iter().any(|object| object.meta.name == name) {
+            return Err(CredentialError::Exists(name.to_owned()));
+        }
+        let object = self.object(name, spec);
+        self.write_checked(std::slice::from_ref(&object), true)?;
+        Ok(object.0)
+    }
+
+    /// A Credential with the file that it gets.
+    fn object(&self, name: &str, spec: &Value) -> (String, String) {
+        let metadata = self.metadata(json!({"name": name}));
+        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
+            "spec": spec});
+        (format!("credential-{name}.yaml"), yaml(&object))
+    }
+
     /// Makes a Credential with a key, of which the folder gets the hash.
     ///
     /// # Errors
@@ -95,10 +116,7 @@ impl FolderCredentials {
         spec["apiKey"] = json!({"sha256": {"entropyBits": 256}});
         let key = new_api_key()?;
         let sha256 = hash_of(key.reveal());
-        let metadata = self.metadata(json!({"name": name}));
-        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
-            "spec": spec});
-        let object = (format!("credential-{name}.yaml"), yaml(&object));
+        let object = self.object(name, &spec);
         let secret = (format!("credential-{name}-key.yaml"), self.secret(name, &format!("{name}-key"), &sha256));
         self.write_checked(&[object, secret.clone()], true)?;
         let id = key_id(&sha256).to_owned();

@@ -2,6 +2,8 @@
 
 #[path = "credential_keys/signed.rs"]
 mod signed;
+#[path = "credential_keys/tokens.rs"]
+mod tokens;
 
 use std::path::Path;
 use std::process::{Command, Output};

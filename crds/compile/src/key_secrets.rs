@@ -99,7 +99,7 @@ impl World {
 pub(crate) fn hashes_suffice(spec: &idm_api::v1alpha1::CredentialSpec) -> bool {
     let keys = spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_none());
     let others = spec.password.is_some() || spec.oauth_client.is_some() || spec.person.is_some();
-    keys && !others && spec.signature.is_none()
+    keys && !others && spec.signature.is_none() && spec.hmac_jwt.is_none()
 }
 
 #[cfg(test)]

@@ -50,6 +50,13 @@ fn fingerprint(plan: &CallerKey, secrets: &Secrets) -> Option<[u8; 32]> {
     }
 }
 
+/// One value for all secrets of a proof; `None` where it has none. It changes when one of them does.
+pub(crate) fn secrets_of(proof: &Proof, secrets: &Secrets) -> Option<[u8; 32]> {
+    let mut all = proof.caller_keys().iter().filter_map(|key| fingerprint(key, secrets)).peekable();
+    all.peek()?;
+    Some(all.fold(Sha256::new(), |hash, one| hash.chain_update(one)).finalize().into())
+}
+
 /// The keys of a namespace's Credentials by their names, with the position of the Credential.
 #[derive(Default)]
 pub(crate) struct CallerKeys(HashMap<String, (usize, Arc<ArmedKey>)>);

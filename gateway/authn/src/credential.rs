@@ -1,6 +1,6 @@
 //! Credentials of the namespace: found by their proofs, and made into identities.
 
-use idm_request::{Identity, IssuedTo, Unusable};
+use idm_request::{Binding, Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::basis::unique;
-use crate::caller_keys::{ArmedKey, CallerKeys, is_live};
+use crate::caller_keys::{ArmedKey, CallerKeys, is_live, secrets_of};
 use crate::client::ArmedClient;
 use crate::keys::{self, KeyFound, KeyTable, RetiringReport, RetiringUse};
 use crate::method::{Attempt, MethodContext, NewVerdict};
@@ -37,8 +37,12 @@ pub struct CredentialTable {
     by_client: HashMap<String, (usize, ArmedClient)>,
     /// By the value that the sign-in method compares, and the Federation's uid where the Credential names one.
     by_person: HashMap<(String, Option<String>), usize>,
-    /// The keys with which callers sign.
+    /// The keys with which callers sign requests.
     caller_keys: CallerKeys,
+    /// The keys with which callers sign tokens.
+    token_keys: CallerKeys,
+    /// By the `iss` of the tokens that its caller signs.
+    by_issuer: HashMap<String, usize>,
     /// Changes whenever a Credential of a person changes.
     people_epoch: u64,
     /// Keys of clients.
@@ -101,7 +105,9 @@ pub(crate) type Judged<'t> = Result<(&'t Credential, Option<KeyEnd>), (ObjectKey
 /// One Credential. Tables that follow one another share those that did not change.
 struct Entry {
     credential: Arc<Credential>,
-    /// Unique to this value of the Credential: a verdict that rests on another value is void.
+    /// Tells the secrets of its keys apart, which the Credential only names.
+    secrets: Option<[u8; 32]>,
+    /// Unique to this value of the Credential and of its secrets: a verdict that rests on another value is void.
     epoch: u64,
     /// `None` where nothing limits or restricts it.
     usage: Option<Box<Usage>>,
@@ -112,12 +118,15 @@ struct Entry {
 impl Entry {
     /// `before` is the entry of the same name in the table in force, and `same_plans` says that its tiers are the same.
     fn arm(
-        credential: &Arc<Credential>,
+        (credential, secrets): (&Arc<Credential>, &Secrets),
         before: Option<&Arc<Self>>,
         (plans, same_plans): (&[ArmedPlan], bool),
     ) -> Result<Arc<Self>, String> {
-        let is_same =
-            |known: &&Arc<Self>| Arc::ptr_eq(&known.credential, credential) || *known.credential == **credential;
+        let secrets = secrets_of(&credential.proof, secrets);
+        let is_same = |known: &&Arc<Self>| {
+            known.secrets == secrets
+                && (Arc::ptr_eq(&known.credential, credential) || *known.credential == **credential)
+        };
         let same = before.filter(is_same);
         if let Some(same) = same.filter(|_| same_plans) {
             return Ok(same.clone());
@@ -130,7 +139,7 @@ impl Entry {
         let usage = Usage::arm(credential, plans)?;
         let usage = (!usage.is_open()).then(|| Box::new(usage));
         let epoch = same.map_or_else(unique, |same| same.epoch);
-        Ok(Arc::new(Self { credential: credential.clone(), epoch, usage, retiring_use }))
+        Ok(Arc::new(Self { credential: credential.clone(), secrets, epoch, usage, retiring_use }))
     }
 }
 
@@ -175,9 +184,16 @@ impl CredentialTable {
                     let before = before.map(|before| &before.caller_keys);
                     table.caller_keys.add(&credential.proof, position, secrets, before).map_err(broken)?;
                 }
+                Proof::HmacJwt { issuer, .. } => {
+                    let before = before.map(|before| &before.token_keys);
+                    table.token_keys.add(&credential.proof, position, secrets, before).map_err(broken)?;
+                    if let Some(issuer) = issuer {
+                        table.by_issuer.insert(issuer.clone(), position);
+                    }
+                }
             }
             let known = before.and_then(|before| before.entry(&credential.key.name));
-            let entry = Entry::arm(credential, known, (&table.plans, same_plans)).map_err(broken)?;
+            let entry = Entry::arm((credential, secrets), known, (&table.plans, same_plans)).map_err(broken)?;
             table.all.push(entry);
         }
         for key in ended {
@@ -273,7 +289,11 @@ impl CredentialTable {
         let credential = self.picked(self.by_username.get(username), only)?;
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
-            Proof::ApiKey { .. } | Proof::Client(_) | Proof::Person { .. } | Proof::Signature { .. } => None,
+            Proof::ApiKey { .. }
+            | Proof::Client(_)
+            | Proof::Person { .. }
+            | Proof::Signature { .. }
+            | Proof::HmacJwt { .. } => None,
         }
     }
 
@@ -284,12 +304,39 @@ impl CredentialTable {
         matches!(credential.proof, Proof::Signature { .. }).then_some((credential, key))
     }
 
+    /// The Credential that a token of its own means, and the keys that may have signed it, if the method accepts it.
+    /// `Err`: its `kid` and its `iss` mean different ones.
+    pub(crate) fn own_token(
+        &self,
+        kid: Option<&str>,
+        issuer: Option<&str>,
+        only: &Selector,
+    ) -> Result<Option<(&Credential, Vec<&ArmedKey>)>, ()> {
+        let by_kid = kid.and_then(|kid| self.token_keys.find(kid));
+        let whole = issuer.and_then(|issuer| self.by_issuer.get(issuer)).copied();
+        let by_issuer = issuer.and_then(|issuer| self.token_keys.find(issuer));
+        let of_issuer = whole.or(by_issuer.map(|(position, _)| position));
+        if by_kid.zip(of_issuer).is_some_and(|((one, _), other)| one != other) {
+            return Err(());
+        }
+        let Some(position) = by_kid.map(|(position, _)| position).or(of_issuer) else { return Ok(None) };
+        let Some(credential) = self.picked(Some(&position), only) else { return Ok(None) };
+        let all = || credential.proof.caller_keys().iter().filter_map(|key| self.token_keys.find(&key.id));
+        let keys = match by_kid {
+            Some((_, key)) => vec![key],
+            None if whole.is_some() => all().map(|(_, key)| key).collect(),
+            None => by_issuer.into_iter().map(|(_, key)| key).collect(),
+        };
+        Ok(Some((credential, keys)))
+    }
+
     /// The Credential with an API key, a password or keys for signed requests that has this name or user name, if the
     /// method accepts it.
     pub(crate) fn named(&self, name: &str, only: &Selector) -> Option<&Credential> {
         let accepted = |credential: &&Credential| {
             let proof = &credential.proof;
-            let proves = matches!(proof, Proof::ApiKey { .. } | Proof::Password { .. } | Proof::Signature { .. });
+            let signs = !proof.caller_keys().is_empty();
+            let proves = signs || matches!(proof, Proof::ApiKey { .. } | Proof::Password { .. });
             proves && only.accepts(&credential.labels)
         };
         self.by_name(name).filter(accepted).or_else(|| self.by_username(name, only).map(|(credential, _)| credential))
@@ -376,7 +423,7 @@ impl CredentialTable {
                 let (_, end) = keys.all().find(|(sha256, _)| key_id(sha256) == id).ok_or(Reason::KeyRevoked)?;
                 end
             }
-            (Proof::Signature { keys }, Some(id)) => {
+            (Proof::Signature { keys } | Proof::HmacJwt { keys, .. }, Some(id)) => {
                 let key = keys.iter().find(|key| key.id == id).ok_or(Reason::KeyRevoked)?;
                 is_live(&credential.key, key, now).map_err(|refusal| refusal.reason)?;
                 return Ok(credential.expires.into_iter().chain(key.expires).min());
@@ -437,6 +484,8 @@ pub(crate) struct ProvenBy {
     pub(crate) end: Option<Timestamp>,
     /// The digests of the body that the caller signed.
     pub(crate) content: Option<ContentDigest>,
+    /// The keys that the caller's token is bound to.
+    pub(crate) binding: Binding,
 }
 
 /// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
@@ -462,14 +511,14 @@ pub(crate) fn admit_key(context: MethodContext<'_>, credential: &Credential, by:
 }
 
 fn identity(context: MethodContext<'_>, credential: &Credential, by: ProvenBy) -> Result<Identity, Unusable> {
-    let ProvenBy { key, end: _, content } = by;
+    let ProvenBy { key, end: _, content, binding } = by;
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
     roles.extend(context.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
     roles.dedup();
     let username = match &credential.proof {
         Proof::Password { username, .. } => username.clone(),
-        Proof::ApiKey { .. } | Proof::Signature { .. } => credential.key.name.clone(),
+        Proof::ApiKey { .. } | Proof::Signature { .. } | Proof::HmacJwt { .. } => credential.key.name.clone(),
         Proof::Client(client) => client.client_id.clone(),
         Proof::Person { user, .. } => user.clone(),
     };
@@ -484,6 +533,7 @@ fn identity(context: MethodContext<'_>, credential: &Credential, by: ProvenBy) -
         expires: credential.expires,
         only_policies: credential.only_policies().cloned(),
         content: content.map(Box::new),
+        binding,
         ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = context.headers(&identity)?;

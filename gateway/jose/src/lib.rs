@@ -40,7 +40,7 @@ pub use jws::{Jws, JwsForm, MAX_TOKEN_BYTES, TokenError, VerifiedJws};
 pub use key_set::{KeySet, KeySetError, LeftOut, MAX_JWKS_BYTES, VerifyingKey};
 pub use sign::{Signed, SigningError, SigningKey};
 pub use strict::{parse_document, parse_strict};
-pub use token::{Expectations, Unverified, Verified};
+pub use token::{Expectations, OwnExpectations, Unverified, Verified};
 pub use token_check::TokenCheck;
 
 use base64::Engine;

@@ -120,6 +120,13 @@ pub enum Proof {
         /// The keys. Never empty.
         keys: Vec<CallerKey>,
     },
+    /// Secrets with which the caller signs its JWTs.
+    HmacJwt {
+        /// The `iss` that its tokens must have; `None`: the id of a key, where the token has the `kid` of none.
+        issuer: Option<String>,
+        /// The keys. Never empty, and all of them secrets.
+        keys: Vec<CallerKey>,
+    },
     /// A person whom a federation vouches for.
     Person {
         /// The value that the sign-in method compares.
@@ -133,7 +140,7 @@ impl Proof {
     /// The keys by which the caller's messages are verified; none for other proofs.
     pub fn caller_keys(&self) -> &[CallerKey] {
         match self {
-            Proof::Signature { keys } => keys,
+            Proof::Signature { keys } | Proof::HmacJwt { issuer: _, keys } => keys,
             Proof::ApiKey { .. } | Proof::Password { .. } | Proof::Client(_) | Proof::Person { .. } => &[],
         }
     }

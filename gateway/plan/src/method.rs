@@ -37,6 +37,8 @@ pub enum MethodKind {
     Base64(Base64Method),
     /// A request that is signed (RFC 9421).
     Signature(SignatureMethod),
+    /// A JWT that the caller signs with a secret of its Credential.
+    HmacJwt(HmacJwtMethod),
     /// No credential: the route is open on purpose.
     Anonymous,
 }
@@ -55,6 +57,7 @@ impl MethodKind {
             MethodKind::Digest(_) => "digest",
             MethodKind::Base64(_) => "base64",
             MethodKind::Signature(_) => "signature",
+            MethodKind::HmacJwt(_) => "hmacJwt",
             MethodKind::Anonymous => "anonymous",
         }
     }
@@ -67,6 +70,7 @@ impl MethodKind {
             MethodKind::Introspection(method) => &method.sources,
             MethodKind::ApiKey(method) => &method.sources,
             MethodKind::Base64(method) => &method.sources,
+            MethodKind::HmacJwt(method) => &method.sources,
             MethodKind::Signature(_) => &*SIGNATURE_FIELDS,
             MethodKind::Mtls(_)
             | MethodKind::SignIn(_)
@@ -91,6 +95,7 @@ impl MethodKind {
             | MethodKind::ApiKey(_)
             | MethodKind::Mtls(_)
             | MethodKind::Signature(_)
+            | MethodKind::HmacJwt(_)
             | MethodKind::Anonymous => false,
         }
     }
@@ -113,6 +118,7 @@ impl MethodKind {
             | MethodKind::Digest(_)
             | MethodKind::Base64(_)
             | MethodKind::Signature(_)
+            | MethodKind::HmacJwt(_)
             | MethodKind::Anonymous => None,
         }
     }
@@ -283,6 +289,22 @@ impl SignatureMethod {
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.components.iter().map(String::as_str).filter(|name| !name.starts_with('@'))
     }
+}
+
+/// JWTs that callers sign with secrets of their Credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacJwtMethod {
+    /// The places where the token is looked for. Never empty.
+    pub sources: Vec<Source>,
+    /// Accepted audiences: a token needs one of them. Empty: it must have none.
+    pub audiences: Vec<String>,
+    /// The longest time until `exp`; `None`: any.
+    pub max_lifetime_seconds: Option<u64>,
+    /// Tolerance for `exp`, `nbf` and `iat`.
+    pub skew: Skew,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
 }
 
 /// The `Basic` scheme (RFC 7617).

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, IntrospectionMethod, JwtMethod, MtlsMethod,
-    References, ReferredNames, SignInMethod, SignatureMethod,
+    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, HmacJwtMethod, IntrospectionMethod, JwtMethod,
+    MtlsMethod,    References, ReferredNames, SignInMethod, SignatureMethod,
 };
 
 /// One authentication method: a name and exactly one kind.
@@ -20,6 +20,9 @@ pub struct Method {
     /// Accept signed JWTs (RFC 7519).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtMethod>,
+    /// Accept JWTs that callers sign themselves, with secrets of their Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac_jwt: Option<HmacJwtMethod>,
     /// Accept opaque tokens, about which their issuer is asked (RFC 7662).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<IntrospectionMethod>,
@@ -85,6 +88,7 @@ macro_rules! kinds {
 
 kinds! {
     jwt "jwt" Jwt JwtMethod;
+    hmac_jwt "hmacJwt" HmacJwt HmacJwtMethod;
     introspection "introspection" Introspection IntrospectionMethod;
     api_key "apiKey" ApiKey ApiKeyMethod;
     mtls "mtls" Mtls MtlsMethod;

@@ -7,6 +7,7 @@ mod credential;
 mod database;
 mod directory;
 mod federation;
+mod hmac_jwt;
 mod jose;
 mod ldap;
 mod limits;
@@ -45,6 +46,7 @@ pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient,
     OidcClientAuthentication, OidcEndpoints, OidcProvider, Provisioning, RoleMapping, TlsClientAuth,
 };
+pub use hmac_jwt::{HmacAlgorithm, HmacJwtCredential, HmacJwtKey, HmacJwtMethod};
 pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume,
     JoseDecrypt, JoseEncrypt, JoseMessage, JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody,

@@ -7,6 +7,7 @@ use idm_types::{Redacted, Timestamp};
 
 use super::Notes;
 use super::held_keys::lower_keys;
+use super::hmac_jwt::lower_hmac_keys;
 use super::limits::{lower_limits, lower_usage_plans};
 use super::password::{Stored, stored};
 use super::restrictions::lower_access;
@@ -72,9 +73,13 @@ fn own(credential: &Credential) -> impl Iterator<Item = Own<'_>> {
             (None, none, Some((2, user.as_str(), federation.as_deref().unwrap_or_default())))
         }
         Proof::Signature { keys } => (None, keys.as_slice(), None),
+        Proof::HmacJwt { issuer, keys } => {
+            (None, keys.as_slice(), issuer.as_deref().map(|issuer| (4, issuer, "")))
+        }
     };
+    let kind = if matches!(credential.proof, Proof::Signature { .. }) { 3 } else { 4 };
     let keys = keys.into_iter().flat_map(|keys| keys.all()).map(|(sha256, _)| (0, sha256, ""));
-    keys.chain(signing.iter().map(|key| (3, key.id.as_str(), ""))).chain(one)
+    keys.chain(signing.iter().map(move |key| (kind, key.id.as_str(), ""))).chain(one)
 }
 
 fn have_conflicts(all: &[(&Arc<Object<CredentialSpec>>, Arc<Credential>)]) -> bool {
@@ -105,6 +110,7 @@ fn settle_conflicts(
             Proof::Person { .. } => ("spec.person.user", "person"),
             Proof::Client(_) => ("spec.oauthClient.clientId", "user name or client id"),
             Proof::Signature { .. } => ("spec.signature.keys", "name of a key"),
+            Proof::HmacJwt { .. } => ("spec.hmacJwt", "name of a key or issuer"),
         };
         let message = format!("Credential '{first}' already has the same {what}");
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
@@ -149,6 +155,7 @@ fn lower(
         oauth_client,
         person,
         signature,
+        hmac_jwt,
         // Each proof reads its own.
         secret_ref: _,
         roles,
@@ -172,26 +179,25 @@ fn lower(
         Some(text) => Some(lower_end("spec.expireTime", text, notes)?),
         None => None,
     };
-    let proof = match (api_key, password, oauth_client, person, signature) {
-        (Some(api_key), None, None, None, None) => {
+    let proof = match (api_key, password, oauth_client, person, signature, hmac_jwt) {
+        (Some(api_key), None, None, None, None, None) => {
             let (keys, over) = lower_keys(world, object, api_key, notes)?;
             ended.extend(over);
             Proof::ApiKey { keys, any_form: api_key.sha256.is_some() }
         }
-        (None, Some(_), None, None, None) => lower_password(world, object, notes)?,
-        (None, None, None, Some(person), None) => lower_person(world, person, notes)?,
-        (None, None, Some(client), None, None) => {
+        (None, Some(_), None, None, None, None) => lower_password(world, object, notes)?,
+        (None, None, None, Some(person), None, None) => lower_person(world, person, notes)?,
+        (None, None, Some(client), None, None, None) => {
             Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?))
         }
-        (None, None, None, None, Some(signature)) => {
+        (None, None, None, None, Some(signature), None) => {
             Proof::Signature { keys: lower_signature_keys(world, signature, secrets, notes)? }
         }
+        (None, None, None, None, None, Some(jwt)) => lower_hmac_keys(world, jwt, secrets, notes)?,
         _ => {
-            return notes.fail(
-                "spec",
-                Cause::Invalid,
-                "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`, `signature`",
-            );
+            let message = "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`, \
+                           `signature`, `hmacJwt`";
+            return notes.fail("spec", Cause::Invalid, message);
         }
     };
     let before = notes.failed;

@@ -14,6 +14,7 @@ mod database;
 pub(crate) mod directory;
 pub(crate) mod federation;
 mod filters;
+mod hmac_jwt;
 pub(crate) mod held_keys;
 pub(crate) mod jose;
 pub(crate) mod keys;

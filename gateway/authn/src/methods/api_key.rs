@@ -77,7 +77,8 @@ pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: &Selector) ->
         let found = context.table.by_hash(&hash, only, context.now)?;
         let (key, attempt) = match found {
             Ok((credential, end)) => {
-                let by = ProvenBy { key: Some(id()), end: end.map(|end| end.at), content: None };
+                let end = end.map(|end| end.at);
+                let by = ProvenBy { key: Some(id()), end, ..ProvenBy::default() };
                 (credential.key.clone(), admit_key(context, credential, by))
             }
             Err((key, refusal)) => (key, Attempt::Rejected(refusal.by_method(context.name))),

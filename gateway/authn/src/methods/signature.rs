@@ -107,7 +107,8 @@ impl Method for ArmedSignature {
 impl Right<'_> {
     fn admitted(self, context: MethodContext<'_>) -> Attempt {
         let Right { credential, key, content, used: _ } = self;
-        let by = ProvenBy { key: Some(key.plan().id.clone()), end: key.plan().expires, content };
+        let key = key.plan();
+        let by = ProvenBy { key: Some(key.id.clone()), end: key.expires, content, ..ProvenBy::default() };
         admit_key(context, credential, by)
     }
 }

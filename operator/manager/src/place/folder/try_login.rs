@@ -43,6 +43,7 @@ pub(super) async fn run(
             fix: Some(reason.fix()),
             person: None,
             signature: None,
+            hmac_jwt: None,
         },
     })
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use idm_types::{Algorithm, RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, EndedKey, Keys, Labelled, Labels, Limit, OauthClient, ObjectKey, SecretHandle, Secrets, UsagePlan};
+use crate::{
+    Access, EndedKey, Keys, Labelled, Labels, Limit, OauthClient, ObjectKey, SecretHandle, Secrets, UsagePlan,
+};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 pub use idm_expr::HeadersRead;
 use idm_plan::{
-    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, MethodKind, Place, Policy,
-    Produce, Source, UpstreamSettings,
+    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, MethodKind,
+    Place, Policy, Produce, Source, UpstreamSettings,
 };
 
 /// The headers of a request that one policy reads or writes, by their lower-case names.

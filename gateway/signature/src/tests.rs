@@ -114,8 +114,11 @@ fn the_examples_of_the_rfc_verify() {
         assert_eq!(one.parameters().created, Some(1_618_884_473));
         // Another request has another base.
         let other = Message { method: "GET", authority: "example.org", path: "/", query: None, ..message(&headers) };
-        assert!(input.contains("sig-b21") || one.base(other).is_ok_and(|other| !key.verifies(&other, one.value()))
-            || one.base(other).is_err());
+        assert!(
+            input.contains("sig-b21")
+                || one.base(other).is_ok_and(|other| !key.verifies(&other, one.value()))
+                || one.base(other).is_err()
+        );
     }
     assert!(ContentDigest::of(&example("", "")).unwrap().fits(BODY).is_ok());
 }
@@ -137,9 +140,15 @@ fn a_change_of_what_is_not_covered_changes_nothing() {
         ("host", "example.org"),
         ("accept", "application/json"),
         ("accept", "*/*"),
-        ("signature-input", "transform=(\"@method\" \"@path\" \"@authority\" \"accept\");created=1618884473;\
-            keyid=\"test-key-ed25519\""),
-        ("signature", "transform=:ZT1kooQsEHpZ0I1IjCqtQppOmIqlJPeo7DHR3SoMn0s5JZ1eRGS0A+vyYP9t/LXlh5QMFFQ6cpLt2m0pmj3NDA==:"),
+        (
+            "signature-input",
+            "transform=(\"@method\" \"@path\" \"@authority\" \"accept\");created=1618884473;\
+            keyid=\"test-key-ed25519\"",
+        ),
+        (
+            "signature",
+            "transform=:ZT1kooQsEHpZ0I1IjCqtQppOmIqlJPeo7DHR3SoMn0s5JZ1eRGS0A+vyYP9t/LXlh5QMFFQ6cpLt2m0pmj3NDA==:",
+        ),
     ];
     let verifies = |fields: &[(&str, &str)], query: &str, method: &str| {
         let headers = headers(fields);
@@ -171,7 +180,8 @@ fn every_component_has_one_value() {
         all.insert("signature", HeaderValue::from_static("s=:AA==:"));
         base(&all).map(|base| base.split_once("\n\"@signature-params\"").map_or(String::new(), |(a, _)| a.to_owned()))
     };
-    let given = [("x-list", "a, b "), ("x-list", " c"), ("x-dict", "a=1, b=(2 3);x, c"), ("cookie", "a=1"), ("cookie", "b=2")];
+    let given =
+        [("x-list", "a, b "), ("x-list", " c"), ("x-dict", "a=1, b=(2 3);x, c"), ("cookie", "a=1"), ("cookie", "b=2")];
     for (components, expected) in [
         ("\"@target-uri\"", "\"@target-uri\": https://example.com/foo?param=Value&Pet=dog"),
         ("\"@scheme\"", "\"@scheme\": https"),
@@ -186,9 +196,15 @@ fn every_component_has_one_value() {
         assert_eq!(of(components, &given).as_deref(), Ok(expected));
     }
     let unsupported = |text: &str| Err(SignatureError::Unsupported(text.into()));
-    for text in
-        ["\"@status\"", "\"@request-target\"", "\"x-list\";tr", "\"@method\";req", "\"X-List\"", "\"x-list\";sf", "\"@query-param\""]
-    {
+    for text in [
+        "\"@status\"",
+        "\"@request-target\"",
+        "\"x-list\";tr",
+        "\"@method\";req",
+        "\"X-List\"",
+        "\"x-list\";sf",
+        "\"@query-param\"",
+    ] {
         assert_eq!(of(text, &given), unsupported(text), "{text}");
     }
     assert_eq!(of("\"x-none\"", &given), Err(SignatureError::Absent("\"x-none\"".into())));
@@ -212,7 +228,10 @@ fn a_parameter_of_the_query_must_be_there_once() {
     let value = |name: &str, value: &str| Some(format!("\"@query-param\";name=\"{name}\": {value}"));
     assert_eq!(of("var=this%20is%20a%20big%0Avalue&bar=with+plus", "var"), value("var", "this%20is%20a%20big%0Avalue"));
     assert_eq!(of("bar=with+plus%2b", "bar"), value("bar", "with%20plus%2B"));
-    assert_eq!(of("fa%C3%A7ade%22%3A%20=something", "fa%C3%A7ade%22%3A%20"), value("fa%C3%A7ade%22%3A%20", "something"));
+    assert_eq!(
+        of("fa%C3%A7ade%22%3A%20=something", "fa%C3%A7ade%22%3A%20"),
+        value("fa%C3%A7ade%22%3A%20", "something")
+    );
     assert_eq!(of("a=1&%61=2", "a"), None);
     assert_eq!(of("b=1", "a"), None);
 }
@@ -255,7 +274,11 @@ fn what_is_covered_is_covered_as_a_whole() {
     assert!(!covers("\"@target-uri\"", "@method") && !covers("\"@path\"", "@target-uri"));
     assert!(covers("\"content-digest\"", "content-digest") && covers("\"content-digest\";bs", "content-digest"));
     assert!(!covers("\"content-digest\";key=\"sha-256\"", "content-digest"));
-    assert!(!covers("\"@query-param\";name=\"a\"", "@query") && !covers("\"x\";tr", "x") && !covers("\"host\"", "@authority"));
+    assert!(
+        !covers("\"@query-param\";name=\"a\"", "@query")
+            && !covers("\"x\";tr", "x")
+            && !covers("\"host\"", "@authority")
+    );
 }
 
 #[test]

@@ -53,13 +53,17 @@ fn public(id: &str, algorithm: &str, key: &SigningKey) -> String {
 }
 
 fn bed<G: Serves>(method: &str) -> Bed<G> {
+    bed_with(method, "")
+}
+
+fn bed_with<G: Serves>(method: &str, policy: &str) -> Bed<G> {
     let upstream = Upstream::new();
     let ana = SigningKey::generate(Algorithm::EdDSA, "ana").unwrap();
     let bob = SigningKey::generate(Algorithm::ES256, "bob").unwrap();
     let old = public("old", "ed25519", &ana);
     let old = format!("{}, expireTime: '2020-01-01T00:00:00Z'}}", old.strip_suffix('}').unwrap());
     let yaml = [
-        open_to(&upstream, &format!("    - {{name: signed, signature: {{{method}}}}}\n")),
+        open_to(&upstream, &format!("    - {{name: signed, signature: {{{method}}}}}\n{policy}")),
         credential("ana", &[public("ana", "ed25519", &ana), old].join(", "), ""),
         credential("bob", &public("bob", "ecdsa-p256-sha256", &bob), ", suspend: true"),
         credential("shared", "{id: shared, algorithm: hmac-sha256, secretRef: {name: shared}}", ""),
@@ -123,9 +127,15 @@ fn a_signed_request_is_let_in_and_the_upstream_gets_it_without_the_signature() {
     let reply = bed.send(&GET, &fields(&bed.ana, &GET, ALL, &by("ana", "1")));
     let record = bed.gateway.record(reply.decision());
     assert_eq!(reply.status, 200, "{record:#}");
-    assert_eq!((record["identity"]["credential"].as_str(), record["identity"]["kid"].as_str()), (Some("ana"), Some("ana")));
+    assert_eq!(
+        (record["identity"]["credential"].as_str(), record["identity"]["kid"].as_str()),
+        (Some("ana"), Some("ana"))
+    );
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: ana") && seen.contains("x-authenticated-userroles: reader"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: ana") && seen.contains("x-authenticated-userroles: reader"),
+        "{seen}"
+    );
     assert!(!seen.contains("signature"), "{seen}");
     let body = post("{\"a\": 1}", "{\"a\": 1}");
     let components = format!("{ALL} \"content-digest\"");
@@ -149,7 +159,8 @@ fn octets(secret: &str) -> idm_jose::Jwk {
 #[test]
 fn what_is_not_signed_rightly_is_refused_for_its_own_reason() {
     let bed: Bed = bed("");
-    let sign = |request: &Request<'_>, components: &str, parameters: &str| fields(&bed.ana, request, components, parameters);
+    let sign =
+        |request: &Request<'_>, components: &str, parameters: &str| fields(&bed.ana, request, components, parameters);
     let good = || sign(&GET, ALL, &by("ana", "once"));
     let (asked, _) = bed.refused(&GET, "", 401, "NoCredentials");
     assert_eq!(asked.header("www-authenticate"), Some("Signature realm=\"default/p\""));
@@ -180,7 +191,8 @@ fn what_is_not_signed_rightly_is_refused_for_its_own_reason() {
     let forged = fields(&bed.bob, &GET, ALL, &by("ana", "1"));
     bed.refused(&GET, &forged, 401, "WrongSignature");
 
-    let (_, detail) = bed.refused(&GET, &sign(&GET, "\"@method\" \"@path\"", &by("ana", "1")), 401, "SignatureCoversTooLittle");
+    let (_, detail) =
+        bed.refused(&GET, &sign(&GET, "\"@method\" \"@path\"", &by("ana", "1")), 401, "SignatureCoversTooLittle");
     assert!(detail.contains("@authority, @query"), "{detail}");
     let body = post("{}", "{}");
     bed.refused(&body, &sign(&body, ALL, &by("ana", "1")), 401, "SignatureCoversTooLittle");
@@ -221,12 +233,14 @@ fn a_body_that_was_not_signed_goes_nowhere() {
     let bed: Bed = bed("");
     let components = format!("{ALL} \"content-digest\"");
     let altered = post("{\"amount\": 9}", "{\"amount\": 1}");
-    let (reply, detail) = bed.refused(&altered, &fields(&bed.ana, &altered, &components, &by("ana", "1")), 400, "ContentDigestMismatch");
+    let (reply, detail) =
+        bed.refused(&altered, &fields(&bed.ana, &altered, &components, &by("ana", "1")), 400, "ContentDigestMismatch");
     assert!(detail.contains("sha-256") && reply.header("x-decision-id").is_some(), "{detail}");
     let unknown = Request { headers: "Content-Length: 2\r\nContent-Digest: md5=:AA==:\r\n".into(), ..post("{}", "{}") };
     bed.refused(&unknown, &fields(&bed.ana, &unknown, &components, &by("ana", "2")), 401, "MalformedSignature");
     // A body in chunks has no length, and is a body.
-    let chunked = Request { headers: "Transfer-Encoding: chunked\r\n".into(), body: "2\r\n{}\r\n0\r\n\r\n", ..post("", "") };
+    let chunked =
+        Request { headers: "Transfer-Encoding: chunked\r\n".into(), body: "2\r\n{}\r\n0\r\n\r\n", ..post("", "") };
     bed.refused(&chunked, &fields(&bed.ana, &chunked, ALL, &by("ana", "3")), 401, "SignatureCoversTooLittle");
     let digest = STANDARD.encode(Sha256::digest("{}"));
     let headers = format!("Transfer-Encoding: chunked\r\nContent-Digest: sha-256=:{digest}:\r\n");
@@ -245,7 +259,12 @@ fn a_signed_header_that_the_gateway_removes_voids_the_signature() {
     let given = |headers: &str| Request { headers: headers.to_owned(), ..GET };
     let ordered = given("X-Order: 7\r\nX-Order: 8\r\n");
     assert_eq!(bed.send(&ordered, &fields(&bed.ana, &ordered, components, &by("ana", "1"))).status, 200);
-    bed.refused(&GET, &fields(&bed.ana, &GET, "\"@method\" \"@target-uri\"", &by("ana", "2")), 401, "SignatureCoversTooLittle");
+    bed.refused(
+        &GET,
+        &fields(&bed.ana, &GET, "\"@method\" \"@target-uri\"", &by("ana", "2")),
+        401,
+        "SignatureCoversTooLittle",
+    );
     // The upstream would read the other spelling as the header that is signed.
     let twice = given("X-Order: 7\r\nX_Order: 9\r\n");
     bed.upstream.forget();
@@ -253,7 +272,8 @@ fn a_signed_header_that_the_gateway_removes_voids_the_signature() {
     assert!(!bed.upstream.received().to_ascii_lowercase().contains("x_order"));
     let forwarded = given("X-Order: 7\r\nX-Forwarded-For: 192.0.2.1\r\n");
     let components = format!("{components} \"x-forwarded-for\"");
-    let (_, detail) = bed.refused(&forwarded, &fields(&bed.ana, &forwarded, &components, &by("ana", "4")), 401, "WrongSignature");
+    let (_, detail) =
+        bed.refused(&forwarded, &fields(&bed.ana, &forwarded, &components, &by("ana", "4")), 401, "WrongSignature");
     assert!(detail.contains("the gateway may have removed it"), "{detail}");
     // `Connection` takes no field of the signature away, and a header that it takes away is missed.
     let listed = given("X-Order: 7\r\nX-Extra: 1\r\nConnection: x-extra, x-order, signature-input, signature\r\n");
@@ -286,7 +306,10 @@ fn keys_that_cannot_verify_are_said_before_they_serve() {
         (good.replace("ed25519, ", "hmac-sha256, "), "key must have `secretRef` for hmac-sha256"),
         ("{id: k, algorithm: ed25519, publicKey: hunter2}".into(), "the key must be PEM with one `BEGIN PUBLIC KEY`"),
         (good.replace("\"kty\"", "\"d\":\"hunter2\",\"kty\""), "the key has its private part"),
-        ("{id: k, algorithm: hmac-sha256, secretRef: {name: short}}".into(), "must hold as many bytes as the hash of HS256"),
+        (
+            "{id: k, algorithm: hmac-sha256, secretRef: {name: short}}".into(),
+            "must hold as many bytes as the hash of HS256",
+        ),
         (good.replace("id: k,", "id: k, expireTime: later,"), "must be a time in UTC"),
     ] {
         let found = findings("", &keys, "");
@@ -298,6 +321,30 @@ fn keys_that_cannot_verify_are_said_before_they_serve() {
     assert!(findings("dangerReplayable: true", &good, "").contains("can send it again"));
     let same = findings("", &good, &credential("d", &good, ""));
     assert!(same.contains("Credential 'c' already has the same name of a key"), "{same}");
+}
+
+/// The same signature is right in both versions of HTTP, whose requests look different.
+#[test]
+fn the_version_of_http_is_no_part_of_what_is_signed() {
+    let bed: Bed<Gateway> = bed_with("dangerReplayable: true", "  upstream: {credential: Forward}\n");
+    let host = bed.gateway.address().to_string();
+    let request = Request { host: &host, ..post("{\"a\": 1}", "{\"a\": 1}") };
+    let components = format!("{ALL} \"content-digest\" \"x-list\"");
+    let request = Request { headers: format!("{}X-List: a\r\nX-List: b\r\n", request.headers), ..request };
+    let signed = format!("{}{}", request.headers, fields(&bed.ana, &request, &components, &by("ana", "1")));
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        bed.upstream.forget();
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", version, "--data-binary", request.body]);
+        signed.lines().filter(|line| !line.starts_with("Content-Length")).for_each(|line| {
+            curl.args(["-H", line]);
+        });
+        let output = curl.arg(format!("http://{host}{}", request.target)).output().expect("curl runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "200", "{version}: {:#?}", bed.gateway.records());
+        // Where the policy forwards the credential, both fields go on.
+        let seen = bed.upstream.received().to_ascii_lowercase();
+        assert!(seen.contains("\r\nsignature-input: ") && seen.contains("\r\nsignature: "), "{seen}");
+    }
 }
 
 /// The client is `http-message-signatures` of PyPI, which nobody here wrote.

@@ -32,7 +32,11 @@ fn files(upstream: &Upstream, method: &str, new: &str) -> String {
             "",
         ),
         credential("kong", "{keys: [{id: a36c3049b36249a3c9f8891cb127243c, secretRef: {name: s, key: old}}]}", ""),
-        credential("over", "{keys: [{id: over, secretRef: {name: s, key: old}, expireTime: '2020-01-01T00:00:00Z'}]}", ""),
+        credential(
+            "over",
+            "{keys: [{id: over, secretRef: {name: s, key: old}, expireTime: '2020-01-01T00:00:00Z'}]}",
+            "",
+        ),
         format!(
             "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{old: '{OLD}', new: '{new}'}}\n"
         ),
@@ -98,7 +102,10 @@ fn a_token_is_its_callers_by_kid_or_by_issuer_and_with_any_key_in_force() {
     assert_eq!(bed.known(&token(OLD, Algorithm::HS256, None, json!({"iss": kong}))), of("kong", kong));
     assert_eq!(bed.known(&token(OLD, Algorithm::HS256, Some(kong), json!({}))), of("kong", kong));
     let seen = bed.upstream.received().to_ascii_lowercase();
-    assert!(seen.contains("x-authenticated-userid: shop") && seen.contains("x-authenticated-userroles: reader"), "{seen}");
+    assert!(
+        seen.contains("x-authenticated-userid: shop") && seen.contains("x-authenticated-userroles: reader"),
+        "{seen}"
+    );
     assert!(!seen.contains("admin") && !seen.contains("authorization"), "what it claims counts for nothing: {seen}");
     let log = bed.gateway.log();
     assert!(!log.contains(OLD) && !log.contains(NEW));

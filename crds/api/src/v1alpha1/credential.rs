@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
 use super::rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus};
-use super::{Access, Attribute, HmacJwtCredential, KeyReference, Limit, OauthClientCredential, ObjectReference,
-    SignatureCredential};
+use super::{
+    Access, Attribute, HmacJwtCredential, KeyReference, Limit, OauthClientCredential, ObjectReference,
+    SignatureCredential,
+};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, HmacJwtMethod, IntrospectionMethod, JwtMethod,
-    MtlsMethod,    References, ReferredNames, SignInMethod, SignatureMethod,
+    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, HmacJwtMethod, IntrospectionMethod,
+    JwtMethod, MtlsMethod, References, ReferredNames, SignInMethod, SignatureMethod,
 };
 
 /// One authentication method: a name and exactly one kind.

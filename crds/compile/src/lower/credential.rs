@@ -73,9 +73,7 @@ fn own(credential: &Credential) -> impl Iterator<Item = Own<'_>> {
             (None, none, Some((2, user.as_str(), federation.as_deref().unwrap_or_default())))
         }
         Proof::Signature { keys } => (None, keys.as_slice(), None),
-        Proof::HmacJwt { issuer, keys } => {
-            (None, keys.as_slice(), issuer.as_deref().map(|issuer| (4, issuer, "")))
-        }
+        Proof::HmacJwt { issuer, keys } => (None, keys.as_slice(), issuer.as_deref().map(|issuer| (4, issuer, ""))),
     };
     let kind = if matches!(credential.proof, Proof::Signature { .. }) { 3 } else { 4 };
     let keys = keys.into_iter().flat_map(|keys| keys.all()).map(|(sha256, _)| (0, sha256, ""));

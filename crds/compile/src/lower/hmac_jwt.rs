@@ -15,12 +15,9 @@ use crate::{Cause, Condition, World};
 const DEFAULT_SKEW_SECONDS: i64 = 30;
 const MAX_LIFETIME_SECONDS: i64 = 31_536_000;
 
-pub(super) fn lower_hmac_jwt(
-    path: &str,
-    method: &wire::HmacJwtMethod,
-    notes: &mut Notes<'_>,
-) -> Option<HmacJwtMethod> {
-    let wire::HmacJwtMethod { sources, audiences, max_lifetime_seconds, clock_skew_seconds, credential_selector } = method;
+pub(super) fn lower_hmac_jwt(path: &str, method: &wire::HmacJwtMethod, notes: &mut Notes<'_>) -> Option<HmacJwtMethod> {
+    let wire::HmacJwtMethod { sources, audiences, max_lifetime_seconds, clock_skew_seconds, credential_selector } =
+        method;
     if audiences.as_ref().is_some_and(Vec::is_empty) {
         let message = "at least one audience must be given; leave `audiences` out for tokens without `aud`";
         return notes.fail(format!("{path}.audiences"), Cause::Invalid, message);

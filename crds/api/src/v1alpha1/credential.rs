@@ -45,8 +45,8 @@ use super::{
     {"rule": "!has(self.revokedKeys) || has(self.apiKey)", "message": "`revokedKeys` must be used with an `apiKey`"},
     {"rule": "has(self.secretRef) != (has(self.person) || has(self.signature) || has(self.hmacJwt) || \
         (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))",
-     "message": "`secretRef` must be set, except for a `person`, for `signature` and `hmacJwt`, whose keys name theirs, \
-         and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
+     "message": "`secretRef` must be set, except for a `person`, for `signature` and `hmacJwt`, whose keys name \
+         theirs, and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// The owner of the credential; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

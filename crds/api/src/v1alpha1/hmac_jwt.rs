@@ -36,8 +36,8 @@ pub struct HmacJwtMethod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HmacJwtCredential {
-    /// The `iss` that its tokens must have. No other Credential of the namespace may have it. Unset: a token without the
-    /// `kid` of a key must have the `id` of one as its `iss`.
+    /// The `iss` that its tokens must have. No other Credential of the namespace may have it. Unset: a token without
+    /// the `kid` of a key must have the `id` of one as its `iss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub issuer: Option<String>,

@@ -145,6 +145,8 @@ where
             .map(|answer| own_answer(answer, trace));
     }
     if let Some(replaced) = replaced {
+        // It was true of the caller's body.
+        head.headers.remove("content-digest");
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
     let allowed =

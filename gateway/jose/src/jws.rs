@@ -118,7 +118,7 @@ const MAX_SIGNATURES: usize = 8;
 /// The header of one signature, protected and unprotected members merged.
 #[derive(Debug)]
 pub(crate) struct Header {
-    alg: String,
+    pub(crate) alg: String,
     kid: Option<String>,
     typ: Option<String>,
     x5t: Option<String>,

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use idm_jose::{Jwk, SigningKey};
-use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, now, open_to, raw};
+use idm_tests::{Gateway, InProcess, Reply, Serves, Upstream, eventually, now, open_to, raw};
 use idm_types::Algorithm;
 use serde_json::{Value, json};
 
@@ -79,9 +79,10 @@ impl<G: Serves> Bed<G> {
 
     /// The Credential and the key by which a token is let in.
     fn known(&self, token: &str) -> (String, String) {
-        let reply = self.send(token);
-        let record = self.gateway.record(reply.decision());
-        assert_eq!(reply.status, 200, "{record:#}");
+        let before = self.gateway.records().len();
+        let status = self.send(token).status;
+        let record = eventually("a record", || self.gateway.records().get(before).cloned().ok_or("none yet".into()));
+        assert_eq!(status, 200, "{record:#}");
         let text = |name: &str| record["identity"][name].as_str().unwrap_or_default().to_owned();
         (text("credential"), text("kid"))
     }

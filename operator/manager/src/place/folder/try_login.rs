@@ -42,8 +42,6 @@ pub(super) async fn run(
             detail: Some(visible(&detail).into_owned()),
             fix: Some(reason.fix()),
             person: None,
-            signature: None,
-            hmac_jwt: None,
         },
     })
 }

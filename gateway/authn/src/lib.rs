@@ -12,6 +12,7 @@ mod authenticated;
 mod basis;
 mod binding;
 mod cache;
+mod caller_keys;
 mod chain;
 mod challenge;
 mod client;

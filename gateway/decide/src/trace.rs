@@ -26,6 +26,8 @@ pub struct Trace {
     pub rule: Option<usize>,
     /// The position of the policy.
     pub policy: Option<usize>,
+    /// The request has a body, as far as is known.
+    pub(crate) has_body: bool,
     /// The rule is one for calls of gRPC.
     pub grpc: bool,
     /// The method that authenticated the caller.

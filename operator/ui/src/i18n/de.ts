@@ -498,4 +498,145 @@ export const de: Words = {
   "effective.settings": "Geltende Einstellungen",
   "effective.field": "Feld",
   "effective.source": "Stammt aus",
+  "nav.myAccess": "Mein Zugang",
+  "nav.requests": "Anträge",
+  "mine.lead": "Was Sie beantragt haben, und die Schlüssel, die Sie abholen können.",
+  "mine.none": "Sie haben noch nichts beantragt",
+  "mine.noneHelp": "Ein anderer genehmigt, was Sie beantragen. Der Schlüssel kommt für diesen Browser verschlüsselt.",
+  "ask.title": "Zugang beantragen",
+  "ask.lead":
+    "Ein anderer genehmigt ihn. Dieser Browser macht ein Schlüsselpaar, für das der Schlüssel verschlüsselt " +
+    "wird: Holen Sie ihn hier ab, in diesem Browser.",
+  "ask.do": "Beantragen",
+  "ask.nameHelp": "Der Zugang bekommt diesen Namen. Kleinbuchstaben, Ziffern, Bindestriche und Punkte.",
+  "ask.purpose": "Zweck",
+  "ask.purposeHelp": "Wer genehmigt, liest ihn, und alle, die Anträge lesen dürfen: Schreiben Sie nichts Geheimes.",
+  "ask.policies": "Richtlinien",
+  "ask.policiesHelp": "Wofür der Schlüssel ist. Namen mit Kommas dazwischen.",
+  "ask.catalogue": "Richtlinien, die Sie sehen dürfen",
+  "ask.more": "Gezeigt sind die ersten {n}. Schreiben Sie einen Teil eines Namens, um andere zu finden.",
+  "ask.labels": "Labels des Plans",
+  "ask.labelsHelp": "Als name=wert, mit Kommas dazwischen: plan=gold. Pläne wählen danach aus.",
+  "ask.badLabel": "{text} hat nicht die Form name=wert",
+  "ask.until": "Gültig bis",
+  "asked.by": "Beantragt von",
+  "asked.what": "Inhalt",
+  "asked.course": "Verlauf",
+  "asked.time": "Beantragt",
+  "asked.wants": "Gewünscht",
+  "asked.further": "Weitere Grenzen",
+  "asked.answerUntil": "Antwort bis",
+  "asked.keyUntil": "Schlüssel abholbar bis",
+  "asked.credential": "Zugang",
+  "asked.rejectedBy": "{who} hat abgelehnt: {reason}",
+  "asked.notHere": "Hier gibt es keine Anträge",
+  "stateOf.Pending": "Wartet auf Antwort",
+  "stateOf.Rejected": "Abgelehnt",
+  "stateOf.Expired": "Verfallen",
+  "stateOf.Invalid": "Nicht erfüllbar",
+  "stateOf.GuardNotInForce": "Nicht geschützt",
+  "stateOf.StaleAnswer": "Antwort passt nicht",
+  "stateOf.Conflicted": "Name ist vergeben",
+  "stateOf.Issuing": "Schlüssel entsteht",
+  "stateOf.Issued": "Schlüssel ist da",
+  "stateOf.Received": "Schlüssel erhalten",
+  "stateOf.NotReceived": "Schlüssel nicht abgeholt",
+  "stateOf.Unknown": "Noch nicht gelesen",
+  "helpOf.Pending": "Die Antwort muss bis {time} kommen. Kommen Sie dann in diesen Browser zurück.",
+  "helpOf.Rejected":
+    "Mit einer Änderung, die der Begründung entspricht, beantragen Sie ihn neu: unter anderem Namen, oder " +
+    "ziehen Sie diesen Antrag erst zurück.",
+  "helpOf.Expired": "Niemand hat rechtzeitig geantwortet. Ziehen Sie ihn zurück und beantragen Sie neu.",
+  "helpOf.Invalid": "Ziehen Sie ihn zurück und beantragen Sie ohne den Fehler neu.",
+  "helpOf.GuardNotInForce":
+    "Der Cluster prüft nicht, wer beantragt und wer antwortet; so wird kein Schlüssel gemacht. Sagen Sie es " +
+    "den Betreibern.",
+  "helpOf.StaleAnswer": "Die Antwort gilt einem anderen Inhalt. Ziehen Sie ihn zurück und beantragen Sie neu.",
+  "helpOf.Conflicted":
+    "Er ist genehmigt, aber der Name gehört einem anderen. Ziehen Sie ihn zurück und beantragen Sie unter " +
+    "anderem Namen.",
+  "helpOf.Issuing": "Er ist genehmigt. Der Schlüssel kommt gleich.",
+  "helpOf.Issued": "Holen Sie den Schlüssel bis {time} ab, und sagen Sie, dass Sie ihn haben.",
+  "helpOf.Received":
+    "Niemand kann den Schlüssel noch einmal lesen. Ist er verloren, ziehen Sie diesen Antrag zurück und " +
+    "beantragen Sie neu.",
+  "helpOf.NotReceived":
+    "Sein Chiffrat wurde entfernt. Haben Sie den Schlüssel, so gilt er; sonst ziehen Sie diesen Antrag zurück " +
+    "und beantragen Sie neu.",
+  "helpOf.Unknown": "Der Operator liest ihn gleich.",
+  "take.do": "Schlüssel abholen",
+  "take.title": "Der Schlüssel von {name}",
+  "take.elsewhere": "Das Schlüsselpaar dieses Antrags ist nicht in diesem Browser",
+  "take.elsewhereText":
+    "Nur der Browser, in dem Sie beantragt haben, kann den Schlüssel öffnen: Öffnen Sie diese Seite dort bis " +
+    "{time}. Sind seine Daten weg, ziehen Sie diesen Antrag zurück und beantragen Sie neu.",
+  "take.noCrypto":
+    "Dieser Browser macht und öffnet unter dieser Adresse keine Schlüssel: Öffnen Sie den Manager über https " +
+    "oder unter localhost.",
+  "take.noStore":
+    "Dieser Browser behält kein Schlüsselpaar ({cause}). Erlauben Sie dieser Seite, Daten zu speichern, oder " +
+    "nehmen Sie ein Fenster, das nicht privat ist. Es wurde nichts gesendet.",
+  "take.gone":
+    "Der verschlüsselte Schlüssel oder sein Schlüsselpaar in diesem Browser ist weg. Schließen Sie dies, und " +
+    "sehen Sie nach dem Zustand.",
+  "take.broken":
+    "Der verschlüsselte Schlüssel lässt sich nicht öffnen: {cause}. Ziehen Sie den Antrag zurück und " +
+    "beantragen Sie neu.",
+  "take.unreadable": "er ist nicht lesbar",
+  "take.wrongKey":
+    "Das ist nicht der Schlüssel {id}, der gemacht wurde. Er wird nicht gezeigt: Ziehen Sie den Antrag zurück, " +
+    "und sagen Sie es den Betreibern.",
+  "take.onceText":
+    "Kopieren Sie ihn dorthin, wo er gebraucht wird, und sagen Sie dann, dass Sie ihn haben: Sein Chiffrat " +
+    "wird entfernt, und niemand kann ihn noch einmal lesen.",
+  "take.got": "Ich habe ihn",
+  "take.later": "Noch nicht",
+  "take.laterText": "Bis Sie das sagen, lässt er sich in diesem Browser erneut abholen, bis {time}.",
+  "take.examples": "Aufrufe mit diesem Schlüssel",
+  "take.address": "Adresse der API",
+  "take.header": "Header",
+  "take.headerHelp": "Dieser, wenn die Richtlinie keinen anderen nennt.",
+  "take.environment":
+    "Programme lesen den Schlüssel aus der Umgebungsvariablen API_KEY, damit er in keinem Quelltext steht.",
+  "take.copyExample": "Aufruf kopieren: {name}",
+  "withdraw.do": "Zurückziehen",
+  "withdraw.of": "{name} zurückziehen",
+  "withdraw.text": "Der Antrag wird gelöscht. Das ist endgültig.",
+  "withdraw.made":
+    "Der Zugang, den er gab, endet mit ihm: Aufrufer mit seinem Schlüssel werden abgelehnt. Das ist endgültig.",
+  "withdraw.done": "{name} ist zurückgezogen",
+  "requests.lead": "Zugänge, die andere beantragen.",
+  "requests.none": "Kein Antrag ist da",
+  "requests.show": "Zeigen",
+  "requests.open": "Ohne Antwort",
+  "requests.all": "Alle",
+  "requests.choose": "Wählen",
+  "requests.chooseOf": "{name} wählen",
+  "requests.chooseAll": "Alle wählen, die beantwortet werden können",
+  "requests.chosen.one": "{n} gewählt",
+  "requests.chosen.many": "{n} gewählt",
+  "answer.approve": "Genehmigen",
+  "answer.reject": "Ablehnen",
+  "answer.approveOf": "{name} genehmigen",
+  "answer.rejectOf": "{name} ablehnen",
+  "answer.approveTitle.one": "{n} Antrag genehmigen",
+  "answer.approveTitle.many": "{n} Anträge genehmigen",
+  "answer.rejectTitle.one": "{n} Antrag ablehnen",
+  "answer.rejectTitle.many": "{n} Anträge ablehnen",
+  "answer.reason": "Begründung",
+  "answer.reasonHelp": "Wer beantragt hat, liest sie.",
+  "answer.approved": "Genehmigt",
+  "answer.rejected": "Abgelehnt",
+  "answer.approvedBy": "Genehmigt von",
+  "answer.rejectedBy": "Abgelehnt von",
+  "answer.approvedMeanwhile": "Nicht beantwortet: {who} hat inzwischen genehmigt",
+  "answer.rejectedMeanwhile": "Nicht beantwortet: {who} hat inzwischen abgelehnt",
+  "answer.done.one": "{n} von {all} ist beantwortet",
+  "answer.done.many": "{n} von {all} sind beantwortet",
+  "hashIs.same": "Die Antwort gilt dem, was Sie sehen: Der Hash ist hier berechnet",
+  "hashIs.other": "Der Hash ist nicht der von dem, was Sie sehen: Genehmigen Sie es nicht",
+  "hashIs.none": "Es lässt sich jetzt nicht beantworten",
+  "hashIs.asking": "Der Hash wird berechnet",
+  "hashIs.unable":
+    "Der Hash lässt sich hier nicht berechnen: Öffnen Sie zum Genehmigen den Manager über https oder unter localhost",
 };

@@ -65,6 +65,7 @@ const LISTS: Record<string, string> = {
   Credential: "/credentials",
   Federation: "/federations",
   RoleBinding: "/bindings",
+  CredentialRequest: "/requests",
 };
 
 /** The list of a kind. */

@@ -262,3 +262,40 @@ export interface Preview {
   }[];
   leftOut: string[];
 }
+
+/** A request for a Credential, for the person who looks at it. */
+export interface RequestView {
+  namespace: string;
+  name: string;
+  uid: string;
+  team?: string;
+  requester: string;
+  mine: boolean;
+  purpose: string;
+  /** The wanted Credential, as the request has it. */
+  credential: {
+    labels?: { name: string; value: string }[];
+    roles?: string[];
+    access?: { policies?: string[] } & Record<string, unknown>;
+    expireTime?: string;
+  } & Record<string, unknown>;
+  /** The public key to which the key is encrypted, as JSON text. */
+  recipient: string;
+  state: string;
+  message: string;
+  hash?: string;
+  answerUntilTime?: string;
+  decision?: "Approved" | "Rejected";
+  answeredBy?: string;
+  reason?: string;
+  made?: { name: string; keyId: string };
+  encryptedKey?: string;
+  keyUntilTime?: string;
+  createdTime: string;
+  mayAnswer: boolean;
+  whyNot?: string;
+}
+export interface RequestList {
+  requests: RequestView[];
+  notes: string[];
+}

@@ -16,6 +16,8 @@ export const GO: Record<string, string> = {
   l: "/models",
   e: "/explain",
   d: "/decoder",
+  k: "/my-access",
+  r: "/requests",
 };
 
 const writes = (target: EventTarget | null): boolean =>

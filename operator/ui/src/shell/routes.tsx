@@ -4,6 +4,7 @@ import { t } from "../lib/i18n";
 import { match } from "../lib/router";
 import { Empty } from "../ui/states";
 import { Page } from "../ui/page";
+import { lazy } from "../ui/lazy";
 import { HomePage } from "../pages/home";
 import { PoliciesPage } from "../pages/policies";
 import { CredentialsPage } from "../pages/credentials";
@@ -20,6 +21,13 @@ import { ModelsPage } from "../pages/models";
 import { TopologyPage } from "../pages/topology";
 import type { Kind } from "../lib/types";
 
+// The pages for requests are not in the first load.
+const portal = () => import("../pages/portal");
+const MyAccessPage = lazy(async () => (await portal()).MyAccessPage);
+const AskPage = lazy(async () => (await portal()).AskPage);
+const RequestPage = lazy(async () => (await portal()).RequestPage);
+const RequestsPage = lazy(async () => (await portal()).RequestsPage);
+
 type Route = [pattern: string, page: (values: Record<string, string>) => JSX.Element];
 
 const KINDS: Kind[] = ["IdentityPolicy", "Credential", "Federation", "RoleBinding"];
@@ -29,6 +37,13 @@ const object = (folder: string, kind: Kind): Route => [
   ({ namespace = "", name = "" }) => (
     // Another object is another page: nothing of one may be left in the other.
     <ObjectPage key={`${kind}/${namespace}/${name}`} kind={kind} namespace={namespace} name={name} />
+  ),
+];
+
+const request = (folder: string): Route => [
+  `/${folder}/:namespace/:name`,
+  ({ namespace = "", name = "" }) => (
+    <RequestPage key={`${folder}/${namespace}/${name}`} namespace={namespace} name={name} />
   ),
 ];
 
@@ -44,6 +59,11 @@ const ROUTES: Route[] = [
   object("bindings", "RoleBinding"),
   ...KINDS.map((kind): Route => [`/new/${kind}`, () => <NewObjectPage key={kind} kind={kind} />]),
   ["/standards", () => <StandardsPage />],
+  ["/my-access", () => <MyAccessPage />],
+  ["/my-access/new", () => <AskPage />],
+  ["/requests", () => <RequestsPage />],
+  request("my-access"),
+  request("requests"),
   ["/matrix", () => <MatrixPage />],
   ["/audit", () => <AuditPage />],
   ["/models", () => <ModelsPage />],

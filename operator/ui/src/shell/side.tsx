@@ -25,6 +25,8 @@ export const SECTIONS: [Word, Entry[]][] = [
   [
     "nav.access",
     [
+      ["/my-access", "nav.myAccess", "person"],
+      ["/requests", "nav.requests", "inbox"],
       ["/bindings", "nav.bindings", "people"],
       ["/matrix", "nav.matrix", "grid"],
     ],

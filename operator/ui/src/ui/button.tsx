@@ -53,10 +53,13 @@ interface ActProps extends ButtonProps {
 /** A button for something that needs a permission. */
 export function Act({ need, namespace, ...button }: ActProps) {
   const lacking = useMissing(need[0], need[1], namespace);
+  return lacking ? <Barred {...button} why={missingText(lacking)} /> : <Button {...button} />;
+}
+
+/** A button that is there and does nothing, and says why. */
+export function Barred({ why, ...button }: ButtonProps & { why: string }) {
   const id = useId();
   const [open, setOpen] = useState(false);
-  if (!lacking) return <Button {...button} />;
-  const why = missingText(lacking);
   // aria-disabled and not disabled: the reason must be reachable by keyboard.
   return (
     <span class="act" onMouseEnter={() => setOpen(true)} onMouseLeave={() => setOpen(false)}>

@@ -587,7 +587,7 @@ export const en = {
   "requests.lead": "Credentials that others ask for.",
   "requests.none": "No request is here",
   "requests.show": "Show",
-  "requests.open": "Those without an answer",
+  "requests.open": "Without an answer",
   "requests.all": "All",
   "requests.choose": "Choose",
   "requests.chooseOf": "Choose {name}",

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { t, tn } from "../lib/i18n";
 import { filter, place } from "../lib/router";
+import { stamp } from "../lib/time";
 import type { RequestView } from "../lib/types";
 import { Button } from "../ui/button";
 import { SelectField } from "../ui/field";
@@ -18,7 +19,7 @@ interface Choice {
 }
 
 function columns({ isChosen, choose, answer }: Choice): Column<RequestView>[] {
-  const { name, state, purpose, wants, until } = requestColumns();
+  const { name, state, wants } = requestColumns();
   return [
     {
       title: t("requests.choose"),
@@ -33,10 +34,26 @@ function columns({ isChosen, choose, answer }: Choice): Column<RequestView>[] {
         ),
     },
     name,
-    { title: t("asked.by"), cell: (each) => each.requester },
-    purpose,
-    wants,
-    until,
+    {
+      title: t("asked.by"),
+      cell: (each) => (
+        <>
+          {each.requester}
+          <span class="sub">{each.purpose}</span>
+        </>
+      ),
+    },
+    {
+      ...wants,
+      cell: (each) => (
+        <>
+          {wants.cell(each)}
+          <span class="sub">
+            {t("ask.until")} {stamp(each.credential.expireTime ?? "–").slice(0, 10)}
+          </span>
+        </>
+      ),
+    },
     state,
     {
       title: t("col.actions"),

@@ -2,10 +2,12 @@
 // taken once. The fake of the API encrypts as the operator does and looks at everything that the browser sends.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { launch, withPage } from "./browser.mjs";
 import { answered, encryptedTo } from "../fixture/requests.mjs";
 
+const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let browser;
 before(async () => {
   browser = await launch();
@@ -241,7 +243,7 @@ test("several are approved at once, each by the hash of what is shown; who was f
     await page.getByText("2 chosen").waitFor();
     await press(page, button(page, "Approve"));
     const dialog = page.getByRole("dialog", { name: "Approve 2 requests" });
-    assert.equal(await dialog.getByText("its hash was computed here", { exact: false }).count(), 2);
+    await dialog.getByText("its hash was computed here", { exact: false }).nth(1).waitFor();
     answered(stored(server, "batch"), "Rejected", "olga", "no budget");
     await press(page, button(dialog, "Approve"));
     await dialog.getByText("Not answered: olga rejected it meanwhile").waitFor();
@@ -314,6 +316,37 @@ test("a folder has no requests, and that is no error", () =>
       assert.equal(await page.getByRole("alert").count(), 0, path);
     }
   }));
+
+/** The findings of axe in the dialog that is open. */
+async function faults(page) {
+  await page.addScriptTag({ path: axe });
+  const { violations } = await page.evaluate(() => globalThis.axe.run("dialog[open]"));
+  return violations.map((each) => `${each.id} at ${each.nodes.map((node) => node.target).join(", ")}`);
+}
+
+for (const colorScheme of ["light", "dark"])
+  test(`axe finds nothing in the dialogs, and they fit a small screen, in ${colorScheme}`, () =>
+    full(
+      async (page, server) => {
+        const fits = async () =>
+          assert.ok((await page.evaluate(() => document.querySelector("dialog[open]").scrollWidth)) <= 360);
+        await page.goto(`${server.address}/requests/shop/reports-eu`);
+        await press(page, button(page, "Approve"));
+        await page.getByRole("dialog").getByText("its hash was computed here", { exact: false }).waitFor();
+        assert.deepEqual(await faults(page), []);
+        await fits();
+        await ask(page, server);
+        await page.getByRole("heading", { level: 1, name: "nightly" }).waitFor();
+        answered(stored(server, "nightly"), "Approved", "omar");
+        await page.reload();
+        await press(page, button(page, "Take the key"));
+        await page.getByRole("dialog").getByText("Calls with this key").click();
+        await page.getByRole("region", { name: "Python" }).waitFor();
+        assert.deepEqual(await faults(page), []);
+        await fits();
+      },
+      { colorScheme, bypassCSP: true, viewport: { width: 360, height: 740 } },
+    ));
 
 for (const [locale, words] of [
   ["de-DE", ["Mein Zugang", "Wartet auf Antwort", "Zugang beantragen"]],

@@ -595,7 +595,7 @@ export const de: Words = {
   "take.examples": "Aufrufe mit diesem Schlüssel",
   "take.address": "Adresse der API",
   "take.header": "Header",
-  "take.headerHelp": "Dieser, wenn die Richtlinie keinen anderen nennt.",
+  "take.headerHelp": "Es ist dieser Header, wenn die Richtlinie keinen anderen nennt.",
   "take.environment":
     "Programme lesen den Schlüssel aus der Umgebungsvariablen API_KEY, damit er in keinem Quelltext steht.",
   "take.copyExample": "Aufruf kopieren: {name}",

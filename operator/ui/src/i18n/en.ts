@@ -576,7 +576,7 @@ export const en = {
   "take.examples": "Calls with this key",
   "take.address": "Address of the API",
   "take.header": "Header",
-  "take.headerHelp": "This one, unless the policy names another.",
+  "take.headerHelp": "The header is this one, unless the policy names another.",
   "take.environment": "Programs read the key from the environment variable API_KEY, so that it is in no source.",
   "take.copyExample": "Copy the call: {name}",
   "withdraw.do": "Withdraw",

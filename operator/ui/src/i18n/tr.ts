@@ -573,7 +573,7 @@ export const tr: Words = {
   "take.examples": "Bu anahtarla çağrılar",
   "take.address": "API adresi",
   "take.header": "Başlık",
-  "take.headerHelp": "Politika başka bir ad vermediyse bu.",
+  "take.headerHelp": "Politika başka bir ad vermediyse başlık budur.",
   "take.environment": "Programlar anahtarı API_KEY ortam değişkeninden okur; böylece kaynak kodda yer almaz.",
   "take.copyExample": "Çağrıyı kopyala: {name}",
   "withdraw.do": "Geri çek",

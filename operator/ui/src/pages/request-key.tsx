@@ -35,7 +35,7 @@ async function taken(request: RequestView): Promise<string> {
 
 function Example({ title, text }: { title: string; text: string }) {
   return (
-    <div class="rows example">
+    <div>
       <div class="card-head">
         <h3>{title}</h3>
         <Copy text={text} label={t("take.copyExample", { name: title })} />
@@ -56,8 +56,9 @@ function Examples({ secret }: { secret: string }) {
       <div class="rows">
         <div class="row">
           <TextField label={t("take.address")} value={address} onInput={setAddress} mono />
-          <TextField label={t("take.header")} value={header} onInput={setHeader} help={t("take.headerHelp")} mono />
+          <TextField label={t("take.header")} value={header} onInput={setHeader} mono />
         </div>
+        <p class="small muted">{t("take.headerHelp")}</p>
         <Example title="curl" text={curl({ address, header, secret })} />
         <p class="small muted">{t("take.environment")}</p>
         <Example title="JavaScript" text={javascript({ address, header })} />
@@ -84,7 +85,7 @@ export function TakeDialog({ request, onClose }: { request: RequestView; onClose
       {!secret && !error && <Skeleton rows={2} />}
       {secret && (
         <>
-          <Notice tone="warning" title={t("key.once")}>
+          <Notice tone="warning">
             <p>{t("take.onceText")}</p>
           </Notice>
           <div class="secret">

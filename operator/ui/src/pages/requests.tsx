@@ -48,7 +48,7 @@ function columns({ isChosen, choose, answer }: Choice): Column<RequestView>[] {
       cell: (each) => (
         <>
           {wants.cell(each)}
-          <span class="sub">
+          <span class="sub nowrap">
             {t("ask.until")} {stamp(each.credential.expireTime ?? "–").slice(0, 10)}
           </span>
         </>

@@ -87,9 +87,10 @@ test("every page is walked with Tab, each stop is seen, and nobody is caught", (
       const stops = new Map();
       let at = null;
       for (let turn = 0; turn < MOST; turn += 1) {
+        const last = at?.id;
         at = await step(page, at);
-        // Behind the last stop is the browser's own, and then the first one.
-        if (at && stops.has(at.id)) break;
+        // Behind the last stop is the browser's own, and then the first one. A field for dates has several inside.
+        if (at && at.id !== last && stops.has(at.id)) break;
         if (at) stops.set(at.id, at);
       }
       const unseen = [...stops.values()].filter((each) => !each.isSeen || !each.isOnScreen);

@@ -128,11 +128,21 @@ function Catalogue({ namespace }: { namespace: string }) {
   );
 }
 
+/** The fields of the form. A label has a name, too, so the name of the request comes last. */
+const SHOWN = ["labels", "roles", "policies", "access", "purpose", "expireTime", "team", "name"];
+
+/** The field of the form that a failure is about: `spec.credential.roles[0]` is about the roles. */
+function fieldOf(failure: Failure | undefined): string | undefined {
+  const parts = (failure?.field ?? "").split(/[.[\]]+/);
+  return SHOWN.find((each) => parts.includes(each));
+}
+
 function Fields({ failure }: { failure: Failure | undefined }) {
   const { name, purpose, policies, roles, labels, team, until } = form.value;
   const namespace = namespaceOf(form.value);
   const namespaces = me.value?.namespaces ?? [];
-  const at = (field: string) => (failure?.field?.split(".").at(-1) === field ? failure.message : undefined);
+  const wrong = fieldOf(failure);
+  const at = (field: string) => (field === wrong ? failure?.message : undefined);
   const set = (field: keyof Form) => (value: string) => change({ [field]: value });
   return (
     <>
@@ -203,8 +213,6 @@ function Fields({ failure }: { failure: Failure | undefined }) {
   );
 }
 
-const SHOWN = ["name", "purpose", "policies", "access", "roles", "labels", "expireTime", "team"];
-
 export function AskPage() {
   const { busy, error, start } = useWork(async () => {
     const made = await ask(form.value);
@@ -213,7 +221,7 @@ export function AskPage() {
   });
   const namespace = namespaceOf(form.value) || undefined;
   const lacking = useMissing("CredentialRequest", "create", namespace);
-  const isShown = SHOWN.includes(error?.field?.split(".").at(-1) ?? "");
+  const isShown = fieldOf(error) !== undefined;
   return (
     <Page title={t("ask.title")} above={[t("nav.myAccess"), "/my-access"]} lead={t("ask.lead")}>
       <form class="rows form" onSubmit={start}>

@@ -200,6 +200,13 @@ test("a refused request leaves no key pair, and one whose fate is unknown keeps 
     await press(page, button(page, "Ask"));
     await page.getByText("gold is not of the form name=value").waitFor();
     assert.equal(sent(server, "requests/shop").length, 1, "what is wrong is not sent");
+    await page.getByLabel("Plan labels").fill("a/b=gold");
+    await page.route("**/api/v1/requests/shop", (route) => {
+      const error = { code: "Refused", message: "no prefix", field: "spec.credential.labels[0].name" };
+      return route.fulfill({ status: 422, json: { error } });
+    });
+    await press(page, button(page, "Ask"));
+    await page.locator(".field.wrong", { has: page.getByLabel("Plan labels") }).getByText("no prefix").waitFor();
   }));
 
 test("a session that ended costs no form, and other pages do not either", () =>

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
 use idm_audit::{ChainKey, OnFull, Successes};
 use idm_gateway::{
-    AuditOptions, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
-    USUAL_CONSUMERS, memory_limit,
+    AuditOptions, BlockMode, BlockOptions, BlockRules, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat,
+    Ratio, TraceOptions, TrustedProxies, USUAL_CONSUMERS, memory_limit,
 };
 use idm_plan::Network;
 use idm_store::SharedOptions;
@@ -187,6 +187,78 @@ fn network(text: &str) -> Result<Network, String> {
 impl ProxyArgs {
     pub(crate) fn trusted(&self) -> TrustedProxies {
         TrustedProxies { networks: self.trusted_proxies.clone(), proxy_protocol: self.proxy_protocol }
+    }
+}
+
+/// Automatic blocks of addresses that guess at credentials
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BlockArgs {
+    /// Whether addresses are blocked after many refused credentials: observe records what would have been blocked
+    #[arg(long, value_enum, default_value = "off", env = "IDM_BLOCKS")]
+    blocks: BlocksArg,
+    /// Callers reach the gateway directly, and not through a proxy or balancer that hides their addresses: needed to
+    /// enforce blocks without --trusted-proxies
+    #[arg(long, env = "IDM_BLOCKS_CALLERS_CONNECT_DIRECTLY")]
+    blocks_callers_connect_directly: bool,
+    /// Different credentials of one address (IPv6: one /64) that are refused before it is blocked
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=100),
+        env = "IDM_BLOCKS_CREDENTIALS")]
+    blocks_credentials: u32,
+    /// Refusals of one credential at one address before this credential is blocked there
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000),
+        env = "IDM_BLOCKS_FAILURES")]
+    blocks_failures: u32,
+    /// Seconds in which refusals count together
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(10..=86_400),
+        env = "IDM_BLOCKS_WINDOW_SECONDS")]
+    blocks_window_seconds: u64,
+    /// Seconds that a block is in force
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(10..=86_400),
+        env = "IDM_BLOCKS_SECONDS")]
+    blocks_seconds: u64,
+    /// An address from which so many different callers were let in during the last day is reported and not blocked; 0
+    /// spares nobody
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100),
+        env = "IDM_BLOCKS_SPARED_BY")]
+    blocks_spared_by: u32,
+    /// Networks that are never blocked, for example those of an office: 192.0.2.0/24,2001:db8::/32 [default: those of
+    /// trusted proxies]
+    #[arg(long, env = "IDM_BLOCKS_NEVER", value_delimiter = ',', value_parser = network)]
+    blocks_never: Vec<Network>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BlocksArg {
+    /// Nobody is blocked and nothing is counted
+    Off,
+    /// Blocks are recorded, and refuse nothing
+    Observe,
+    /// Blocks refuse
+    Enforce,
+}
+
+impl BlockArgs {
+    pub(crate) fn options(&self, proxies: &ProxyArgs) -> anyhow::Result<Option<BlockOptions>> {
+        let mode = match self.blocks {
+            BlocksArg::Off => return Ok(None),
+            BlocksArg::Observe => BlockMode::Observe,
+            BlocksArg::Enforce => BlockMode::Enforce,
+        };
+        let knows_addresses = self.blocks_callers_connect_directly || !proxies.trusted_proxies.is_empty();
+        anyhow::ensure!(
+            mode == BlockMode::Observe || knows_addresses,
+            "--blocks=enforce would block everybody behind a proxy that hides addresses: name your proxies with \
+             --trusted-proxies, or say with --blocks-callers-connect-directly that there are none"
+        );
+        let rules = BlockRules {
+            mode,
+            window_ms: self.blocks_window_seconds * 1000,
+            lasts_ms: self.blocks_seconds * 1000,
+            credentials: self.blocks_credentials,
+            failures: self.blocks_failures,
+            spared_by: self.blocks_spared_by,
+        };
+        Ok(Some(BlockOptions { rules, never: self.blocks_never.clone() }))
     }
 }
 

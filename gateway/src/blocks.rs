@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,7 +29,7 @@ pub(crate) struct Teller {
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) store: Store,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) spool: SpoolHandle,
+    pub(crate) spool: Mutex<SpoolHandle>,
     /// The gateway, which is the author of its blocks.
     pub(crate) name: String,
 }
@@ -61,14 +61,16 @@ impl Teller {
         let actor = format!("gateway {}", self.name);
         let told = Told { block, action: Action::Created, actor: &actor };
         let namespace = namespace(&self.shared);
-        drop(record(&self.spool, &namespace, &told, Timestamp::now()));
-        self.spool.flush();
+        let spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(record(&spool, &namespace, &told, Timestamp::now()));
     }
 
     /// Tells other gateways. What the store does not take is told with the next look.
     async fn share(&self, unshared: &mut Vec<Arc<Block>>) {
         let now = self.store.clock().uptime();
-        unshared.retain(|block| block.is_in_force(now));
+        // One that was ended meanwhile is nobody's any more.
+        let current = if unshared.is_empty() { Vec::new() } else { self.blocks.list(now) };
+        unshared.retain(|block| current.iter().any(|current| Arc::ptr_eq(current, block)));
         while let Some(block) = unshared.first() {
             let told = block.told(now);
             let value = encoded(&told).to_string().into_bytes();

@@ -214,7 +214,8 @@ impl Gateway {
         }
         let server = Server::start(&config, &shared, &spool, random_seed())?;
         let teller = options.blocks.is_some().then(|| {
-            let (shared, spool, name) = (shared.clone(), spool.spool_handle(), options.name.clone());
+            let (shared, name) = (shared.clone(), options.name.clone());
+            let spool = Mutex::new(spool.spool_handle());
             tokio::spawn(Teller { blocks, store, shared, spool, name }.run())
         });
         let (stop_shipper, stopped) = watch::channel(false);

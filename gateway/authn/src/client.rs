@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::credential::admit;
 use crate::guessed::GuessedUser;
 use crate::memory::RightGuess;
+use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;

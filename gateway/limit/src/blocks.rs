@@ -78,20 +78,19 @@ impl Blocks {
         self.rules.as_ref()
     }
 
+    /// Whether there is no block: nothing else need be asked then, not even the time.
+    pub fn is_empty(&self) -> bool {
+        self.number.load(Ordering::Relaxed) == 0
+    }
+
     /// The block of the whole address that is in force, be it only observed. Counts the request to it.
     pub fn of_address(&self, address: IpAddr, now: Uptime) -> Option<Arc<Block>> {
-        if self.number.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         self.active.load().of_address(network(address), now).inspect(|block| block.hit())
     }
 
     /// The block of one credential at this address that is in force, be it only observed. Counts the attempt to it.
     /// The subject is made only where the address has such blocks.
     pub fn of_credential(&self, address: IpAddr, subject: impl FnOnce() -> Subject, now: Uptime) -> Option<Arc<Block>> {
-        if self.number.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         self.active.load().of_credential(network(address), subject, now).inspect(|block| block.hit())
     }
 

@@ -96,7 +96,7 @@ impl Store {
     pub async fn take_down(&self, board: Board, entries: &[Key]) -> Result<(), StoreError> {
         let Kind::Shared(shared) = &self.kind else { return Ok(()) };
         let mut command = shared.script(TAKE_DOWN, board);
-        entries.iter().for_each(|entry| drop(command.arg(entry.hex())));
+        command.arg(entries.iter().map(Key::hex).collect::<Vec<_>>());
         shared.clone().ask::<i64>(command).await.map(drop)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
-use idm_audit::{ChainKey, OnFull, Successes};
+use idm_audit::{ChainKey, OnFull, Retention, Successes};
 use idm_gateway::{
     AuditOptions, BlockMode, BlockOptions, BlockRules, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat,
     Ratio, TraceOptions, TrustedProxies, USUAL_CONSUMERS, memory_limit,
@@ -36,6 +36,8 @@ pub(crate) struct AuditArgs {
     chain: ChainArgs,
     #[command(flatten)]
     elasticsearch: ElasticsearchArgs,
+    #[command(flatten)]
+    kept: RetentionArgs,
 }
 
 /// The key of the hashes in the chain of audit records
@@ -44,15 +46,13 @@ pub(crate) struct ChainArgs {
     /// File with a key of at least 32 bytes for the hashes that chain audit records: without it nobody makes them anew
     /// [default: none, so that everybody can verify them]
     #[arg(long, env = "IDM_AUDIT_CHAIN_KEY_FILE")]
-    audit_chain_key_file: Option<PathBuf>,
+    audit_chain_key_file: Option<SecretFile>,
 }
 
 impl ChainArgs {
     pub(crate) fn key(&self) -> anyhow::Result<ChainKey> {
-        let Some(path) = &self.audit_chain_key_file else { return Ok(ChainKey::none()) };
-        let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let key = key.trim_ascii_end().to_vec();
-        ChainKey::new(key).with_context(|| path.display().to_string())
+        let Some(file) = &self.audit_chain_key_file else { return Ok(ChainKey::none()) };
+        ChainKey::new(file.trimmed_end()?.reveal().clone()).with_context(|| file.to_string())
     }
 }
 
@@ -68,6 +68,26 @@ pub(crate) struct ElasticsearchArgs {
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_ELASTICSEARCH_CA_FILE")]
     elasticsearch_ca_file: Option<PathBuf>,
+}
+
+/// How long Elasticsearch keeps records
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RetentionArgs {
+    /// Days after which Elasticsearch (ILM) or OpenSearch (ISM) deletes decisions [default: never]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500),
+        env = "IDM_ELASTICSEARCH_KEEP_DECISIONS_DAYS")]
+    elasticsearch_keep_decisions_days: Option<u32>,
+    /// Days after which it deletes records of changes [default: never]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500),
+        env = "IDM_ELASTICSEARCH_KEEP_CHANGES_DAYS")]
+    elasticsearch_keep_changes_days: Option<u32>,
+}
+
+impl RetentionArgs {
+    fn retention(&self) -> Retention {
+        let Self { elasticsearch_keep_decisions_days, elasticsearch_keep_changes_days } = self;
+        Retention { decisions_days: *elasticsearch_keep_decisions_days, changes_days: *elasticsearch_keep_changes_days }
+    }
 }
 
 /// The store that gateways share
@@ -465,7 +485,7 @@ impl AuditArgs {
 
     /// The files with secrets that the operator may have sealed.
     pub(crate) fn secret_files(&mut self) -> impl Iterator<Item = &mut SecretFile> {
-        self.elasticsearch.elasticsearch_authorization_file.iter_mut()
+        self.elasticsearch.elasticsearch_authorization_file.iter_mut().chain(&mut self.chain.audit_chain_key_file)
     }
 
     pub(crate) fn options(&self) -> anyhow::Result<AuditOptions> {
@@ -482,7 +502,10 @@ impl AuditArgs {
             },
             max_bytes: self.audit_max_mib << 20,
             chain_key: self.chain.key()?,
-            elasticsearch: self.elasticsearch.options()?,
+            elasticsearch: self
+                .elasticsearch
+                .options()?
+                .map(|server| Elasticsearch { kept: self.kept.retention(), ..server }),
         })
     }
 }
@@ -496,6 +519,7 @@ impl ElasticsearchArgs {
                 .transpose()
         };
         let authorization = self.elasticsearch_authorization_file.as_ref().map(SecretFile::text).transpose()?;
-        Ok(Some(Elasticsearch { url, authorization, ca_pem: read(&self.elasticsearch_ca_file)? }))
+        let (ca_pem, kept) = (read(&self.elasticsearch_ca_file)?, Retention::default());
+        Ok(Some(Elasticsearch { url, authorization, ca_pem, kept }))
     }
 }

@@ -42,10 +42,7 @@ pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system
         match need {
             Need::Permission(permission, place) => can(bindings, person, permission, &place).map(drop)?,
             Need::Grant(role, place) => may_grant(bindings, person, &role, &place).map(drop)?,
-            Need::Never(why) => {
-                let place = Scope::Project(write.namespace.to_owned());
-                return Err(Denial { missing: why.to_owned(), place, granted_by: Vec::new() });
-            }
+            Need::Never(why) => return Err(Denial::of_nobody(why, write.namespace)),
         }
     }
     Ok(())

@@ -427,6 +427,24 @@ reasons! {
         confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, with user and address",
         fix: "wait as long as Retry-After says; a right password ends the delay",
     }
+    /// The address is blocked for a while.
+    AddressBlocked {
+        status: 429,
+        plain: "too many different credentials of this address were refused, and nothing of it is taken for a while",
+        confirm: "`idm explain ID`: the line under `why:` has the rule, what was counted and the end of the block; \
+            `idm blocks list` shows every block in force",
+        fix: "the block ends by itself; for an address that is no attacker's, end it with `idm blocks remove ADDRESS` \
+            and name the address in `--blocks-never`",
+    }
+    /// The credential is blocked at this address for a while.
+    CredentialBlocked {
+        status: 429,
+        plain: "this credential was refused many times at this address, where it is not looked at for a while",
+        confirm: "`idm explain ID`: the line under `why:` has the rule, what was counted and the end of the block; \
+            `idm blocks list` shows every block in force",
+        fix: "correct the credential that the program at this address sends; the block ends by itself, or with `idm \
+            blocks remove ADDRESS`, and concerns no other address",
+    }
     /// All places for password checks are taken.
     PasswordChecksBusy {
         status: 503,

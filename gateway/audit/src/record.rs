@@ -1,6 +1,8 @@
 use idm_types::{DecisionId, Reason, Stage, Timestamp, TraceId};
 use serde::Serialize;
 
+use crate::line;
+
 /// Version of the record's fields; grows when one changes its meaning.
 pub const SCHEMA: u32 = 1;
 
@@ -70,6 +72,9 @@ pub struct Decision<'r> {
     /// The caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<DecisionIdentity<'r>>,
+    /// The block of the caller's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<DecisionBlock>,
     /// The limit that refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<&'r str>,
@@ -111,6 +116,19 @@ pub struct DecisionShadow<'r> {
     /// The values that were compared.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub detail: &'r str,
+}
+
+/// The block of an address that was in force when the request arrived.
+#[derive(Serialize)]
+pub struct DecisionBlock {
+    /// The rule by which it began.
+    pub rule: &'static str,
+    /// The time when it ends.
+    #[serde(serialize_with = "rfc3339")]
+    pub ends: Timestamp,
+    /// It was only observed, and refused nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// The distributed trace of a request.
@@ -372,9 +390,9 @@ impl Record<'_> {
     /// line of its own.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        match serde_json::to_writer(&mut *out, self) {
+        match line::write(self, out) {
             Ok(()) => out.push(b'\n'),
-            // Writing plain data into memory cannot fail; if it ever did, a partial line must not remain.
+            // Every record has a shape that can be written; if one had not, a partial line must not remain.
             Err(_) => out.truncate(start),
         }
     }

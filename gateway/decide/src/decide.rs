@@ -31,7 +31,7 @@ use crate::query::Query;
 use crate::router::{Ambiguous, Asked as AskedFor};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Metering, Peer, Process, Trace, forms, framing, resource, shadow};
+use crate::{Metering, Peer, Process, Trace, blocked, forms, framing, resource, shadow};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -84,6 +84,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let Context { engine, peer, now, .. } = context;
+    blocked::check(context, head, trace)?;
     let canonical = read(context, head, body, trace)?;
     trace.stage = Stage::Route;
     let forwarded = scrub(engine, &mut head.headers);

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use idm_compile::{Compiled, World};
-use idm_permission::Permission;
+use idm_permission::{Denial, Permission};
 use idm_types::{Redacted, Timestamp};
 
-use crate::failure::{Failure, Missing};
+use crate::failure::Failure;
 use crate::kind::ObjectKind;
 use crate::session::{Access, Person};
 use crate::table::Later;
@@ -63,7 +63,7 @@ pub(crate) struct Understood {
     pub(crate) world: World,
     pub(crate) compiled: Compiled,
     /// The permissions without which it is not whole.
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<Denial>,
 }
 
 /// The namespaces of a person.

@@ -24,7 +24,7 @@ fn refused(error: CredentialError, verb: Verb, namespace: &str) -> Failure {
     match &error {
         CredentialError::Api { code: 401, .. } => super::request::ended(),
         CredentialError::Api { code: 403, message, .. } => {
-            let missing = reach::missing(verb, Kind::Credential, namespace);
+            let missing = reach::missing(verb, Kind::Credential, namespace).as_guard_says(message);
             let told = told(message);
             // The guard says itself who may.
             match told.contains("who may: ") {

@@ -186,7 +186,8 @@ async fn who_may_not_is_told_what_is_missing_and_who_may() {
         assert_eq!((reply.status, &error["code"]), (403, &json!("Forbidden")), "{method} {path}: {}", reply.body);
         let missing = &error["missing"];
         assert_eq!((&missing["verb"], &missing["kind"]), (&json!(verb), &json!("Credential")));
-        assert_eq!((&missing["namespace"], &missing["scope"]), (&json!("shop"), &json!("namespace shop")));
+        assert_eq!((&missing["namespace"], &missing["scope"]), (&json!("shop"), &json!("project `shop`")));
+        assert_eq!(missing["decision"], error["id"]);
         assert_eq!(missing["whoCan"], format!("idm who-can {verb} credential -n shop"));
         assert_eq!(error["id"].as_str().map(str::len), Some(26));
     }

@@ -7,7 +7,7 @@ use idm_types::{Reason, Refusal, Timestamp};
 
 use super::bearer;
 use crate::CredentialTable;
-use crate::caller_keys::is_live;
+use crate::caller_keys::{ArmedKey, is_live};
 use crate::credential::{ProvenBy, admit_key};
 use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
@@ -87,7 +87,10 @@ impl ArmedHmacJwt {
                 return Attempt::Rejected(context.denied(Reason::AmbiguousCredential, detail));
             }
         };
-        let Some(key) = keys.iter().find(|key| unverified.is_signed_by(key.key())).or(keys.first()) else {
+        // Where none verifies, the refusal is about one that could have.
+        let fits = |key: &&&ArmedKey| Some(key.plan().algorithm) == unverified.claimed_algorithm();
+        let signed = keys.iter().find(|key| unverified.is_signed_by(key.key()));
+        let Some(key) = signed.or_else(|| keys.iter().find(fits)).or(keys.first()) else {
             return Attempt::Rejected(context.denied(Reason::UnknownKey, "the Credential has no key"));
         };
         let plan = key.plan();

@@ -38,9 +38,9 @@ impl Environment {
         Self::blocking(store, Blocks::off(), password_threads, danger_insecure_issuers, egress)
     }
 
-    /// Nothing is remembered yet; refused credentials count towards `blocks`. `password_threads` check passwords. With `danger_insecure_issuers`, outside servers
-    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime
-    /// that shall ask them.
+    /// Nothing is remembered yet; refused credentials count towards `blocks`. `password_threads` check passwords. With
+    /// `danger_insecure_issuers`, outside servers may be reached over plain http and on this machine; `egress` is the
+    /// way to them. Must be called on the runtime that shall ask them.
     pub fn blocking(
         store: Store,
         blocks: Arc<Blocks>,

@@ -200,7 +200,8 @@ fn line_of(source: &str) -> Option<String> {
     (rest.starts_with('}') || rest.starts_with(',')).then(|| format!("{}}}", source.get(..end).unwrap_or_default()))
 }
 
-/// The day on which a chain began: its id is a ULID, whose first ten characters are milliseconds in Crockford's base 32.
+/// The day on which a chain began: its id is a ULID, whose first ten characters are milliseconds in Crockford's base
+/// 32.
 fn birthday(chain: &str) -> Option<String> {
     let digit = |c: u8| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".iter().position(|known| *known == c);
     let mut ms: u64 = 0;

@@ -11,7 +11,8 @@ use super::BlockRules;
 /// The most blocks at the same time. A further one replaces the one that ends first.
 pub const MAX_BLOCKS: usize = 10_000;
 
-/// The user or credential that refusals are about: a hash of its name, or of the credential itself. It is shown nowhere.
+/// The user or credential that refusals are about: a hash of its name, or of the credential itself, which is shown
+/// nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subject(pub [u8; 16]);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Limited};
-use idm_permission::{Denial, GROUP, Kind, Verb};
+use idm_permission::{GROUP, Kind, Verb};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;

@@ -252,6 +252,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         recorder.abort().await;
     }
     drop(health);
+    counting.requests.finish();
     spool.close();
     leader.release().await;
     let _ = stop_shipper.send(true);

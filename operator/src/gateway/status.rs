@@ -328,7 +328,7 @@ async fn write(
     Ok(())
 }
 
-pub(crate) async fn patch_status(
+pub(super) async fn patch_status(
     context: &Context,
     kind: Kind,
     object: &DynamicObject,

@@ -236,10 +236,19 @@ impl ApiServer {
         self.requests.lock().unwrap().get(&of_ours("credentials", name)).cloned()
     }
 
-    /// Stores a request or a Credential, in place of one of its name.
-    pub(crate) fn put(&self, resource: &str, object: &Value) {
+    /// Stores a request or a Credential, in place of one of its name; returns it in its new version.
+    pub(crate) fn put(&self, resource: &str, object: &Value) -> Value {
+        let mut object = object.clone();
+        self.renew(&mut object);
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         self.requests.lock().unwrap().insert(of_ours(resource, name), object.clone());
+        object
+    }
+
+    /// Gives an object another version.
+    fn renew(&self, object: &mut Value) {
+        let number = self.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        object["metadata"]["resourceVersion"] = number.to_string().into();
     }
 
     /// The work on requests: they are read and get a status, and Credentials are made.
@@ -266,6 +275,12 @@ impl ApiServer {
             return None;
         }
         let known = all.get_mut(object)?;
+        if written["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"] {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict",
+                "code": 409});
+            return Some(answered(StatusCode::CONFLICT, &status));
+        }
+        self.renew(known);
         for (member, value) in written["status"].as_object()? {
             known["status"][member] = value.clone();
         }

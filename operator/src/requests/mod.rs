@@ -8,19 +8,20 @@ mod issue;
 mod judge;
 mod tell;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use idm_api::v1alpha1::CredentialRequest;
 use idm_audit::SpoolHandle;
 use idm_types::Timestamp;
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::Context;
 use crate::objects::Kind;
+use crate::{Context, MANAGER};
 use issue::Outcome;
 use judge::{Delivery, Judged, State, judge};
 
@@ -30,13 +31,18 @@ const RETRY: Duration = Duration::from_millis(500);
 /// What wakes the work, and where its records go.
 pub(crate) struct Board {
     wake: Notify,
-    records: Option<Mutex<SpoolHandle>>,
+    records: Mutex<Option<SpoolHandle>>,
 }
 
 impl Board {
     /// A board whose records go into a spool.
     pub(crate) fn new(records: Option<SpoolHandle>) -> Self {
-        Self { wake: Notify::new(), records: records.map(Mutex::new) }
+        Self { wake: Notify::new(), records: Mutex::new(records) }
+    }
+
+    /// No more records are written: the spool can be closed.
+    pub(crate) fn finish(&self) {
+        drop(self.records.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// A request or the guard changed.
@@ -131,7 +137,16 @@ async fn settle(
             patch[member] = Value::Null;
         }
     }
-    crate::gateway::patch_status(context, Kind::CredentialRequest, object, &patch).await?;
+    // Only over what was read: a watch that is behind takes nothing back.
+    let patch = json!({"metadata": {"resourceVersion": object.resource_version()}, "status": patch});
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let api = Kind::CredentialRequest.api(&context.client, &namespace);
+    match api.patch_status(&name, &params, &Patch::Merge(patch)).await {
+        Ok(_) => {}
+        // It changed or was deleted: the watch brings that.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
     let before = tell::state_of(&old);
     if before != Some(judged.state.name()) {
         tell::tell(context, object, (&judged, &status), before, now).await;

@@ -78,7 +78,8 @@ pub(super) async fn tell(
 
 /// A record of the transition.
 fn record(context: &Context, object: &DynamicObject, by: &str, facts: &[String], now: Timestamp) {
-    let Some(records) = &context.requests.records else { return };
+    let records = context.requests.records.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(records) = &*records else { return };
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let uid = object.uid().unwrap_or_default();
     let of_facts = digest(&SHA256, format!("{uid}\n{}", facts.join("\n")).as_bytes());
@@ -105,5 +106,5 @@ fn record(context: &Context, object: &DynamicObject, by: &str, facts: &[String],
         diff: facts,
     });
     // Nothing waits for the disk: what cannot be stored now is tried again.
-    drop(records.lock().unwrap_or_else(PoisonError::into_inner).record_durably(&record));
+    drop(records.record_durably(&record));
 }

@@ -82,7 +82,7 @@ fn a01_a_websocket_handshake_with_a_body_is_refused() {
 fn a_connection_header_lists_no_more_names_than_a_request_has_headers() {
     let upstream = Upstream::new();
     let gateway = gateway(&upstream);
-    for (names, lines) in [(129, 1), (60, 3), (15_000, 1)] {
+    for (names, lines) in [(97, 1), (60, 3), (15_000, 1)] {
         let line = format!("Connection: x{}\r\n", ",x".repeat(names - 1));
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n{}\r\n", line.repeat(lines));
         let reply = raw(gateway.address, request.as_bytes());
@@ -90,7 +90,7 @@ fn a_connection_header_lists_no_more_names_than_a_request_has_headers() {
         assert_eq!(gateway.record(reply.decision())["reason"], "MalformedRequest");
     }
     assert_eq!((upstream.received(), gateway.records().len()), (String::new(), 3));
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nConnection: x{}\r\n\r\n", ",x".repeat(127));
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nConnection: x{}\r\n\r\n", ",x".repeat(95));
     assert_eq!(raw(gateway.address, request.as_bytes()).status, 200);
 }
 

@@ -12,6 +12,7 @@ mod explain;
 pub mod export;
 mod filter;
 mod indices;
+mod line;
 mod order;
 mod read;
 mod record;

@@ -1,6 +1,8 @@
 use idm_types::{DecisionId, Reason, Stage, Timestamp, TraceId};
 use serde::Serialize;
 
+use crate::line;
+
 /// Version of the record's fields; grows when one changes its meaning.
 pub const SCHEMA: u32 = 1;
 
@@ -372,9 +374,9 @@ impl Record<'_> {
     /// line of its own.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        match serde_json::to_writer(&mut *out, self) {
+        match line::write(self, out) {
             Ok(()) => out.push(b'\n'),
-            // Writing plain data into memory cannot fail; if it ever did, a partial line must not remain.
+            // Every record has a shape that can be written; if one had not, a partial line must not remain.
             Err(_) => out.truncate(start),
         }
     }

@@ -190,7 +190,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// The most names that `Connection` may list: more headers than this no request has.
-const MOST_LISTED: usize = 128;
+const MOST_LISTED: usize = 96;
 
 /// Whether `Connection` lists more names than a request has headers. Each name is parsed and looked up, so that a list
 /// that fills a head would cost as much as many requests.
@@ -211,8 +211,10 @@ pub(crate) fn remove_listed(headers: &mut HeaderMap, is_used: impl Fn(&str) -> b
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        // Nearly all heads that have one say only this; these options name no header, or one that goes anyway.
+        .filter(|name| !is_option(name))
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         // Only names of headers that are present matter.
         .filter(|name| headers.contains_key(name))
         // A request for a WebSocket is recognized later, by the headers themselves.
@@ -232,8 +234,16 @@ pub(crate) fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 /// Removes the headers that concern one connection whatever `Connection` says.
 pub(crate) fn remove_connections_own(headers: &mut HeaderMap) {
-    headers.remove(header::CONNECTION);
-    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+    // Most heads have one of these fields at most: comparing names costs less than looking each of them up.
+    let is_own = |name: &&HeaderName| **name == header::CONNECTION || HOP_BY_HOP.contains(name);
+    while let Some(name) = headers.keys().find(is_own).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// The connection options that say something of the connection itself (RFC 9110 §7.6.1, §7.8).
+fn is_option(name: &str) -> bool {
+    ["keep-alive", "close", "upgrade"].iter().any(|option| name.eq_ignore_ascii_case(option))
 }
 
 /// Removes the headers that concern one connection only (RFC 9110 §7.6.1), so that none of them is forwarded.

@@ -117,7 +117,7 @@ impl Pool {
         let mut found = None;
         while let Some((connection, since)) = idle.pop_back() {
             if connection.is_closed()
-                || since.elapsed() > MAX_IDLE_TIME
+                || now.saturating_duration_since(since) > MAX_IDLE_TIME
                 || self.health.is_ejected(connection.peer(), now)
             {
                 continue;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use idm_audit::Spool;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use crate::accept::{Listener, bind};
@@ -111,11 +112,11 @@ fn run_core(
     config: &ServerConfig,
     stopped: watch::Receiver<bool>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a core could not start its runtime"),
     };
-    tokio::task::LocalSet::new().block_on(&runtime, async move {
+    runtime.block_on(async move {
         let flusher = tokio::task::spawn_local({
             let core = core.clone();
             async move { core.flush().await }
@@ -141,16 +142,20 @@ fn run_core(
         });
         let [plain, tls] = listeners.map(|(socket, secure)| {
             let (core, table) = (core.clone(), table.clone());
-            let proxies = config.proxies.clone();
+            let (proxies, drain) = (config.proxies.clone(), config.drain);
             let listener = socket.map(|socket| Listener { socket, secure, core, table, proxies });
             let stopped = stopped.clone();
             async move {
                 if let Some(listener) = listener {
-                    listener.accept(stopped, config.drain).await;
+                    listener.accept(stopped, drain).await;
                 }
             }
         });
-        tokio::join!(plain, tls);
+        // As tasks they are polled only when a connection comes.
+        let accepting = [tokio::task::spawn_local(plain), tokio::task::spawn_local(tls)];
+        for accepting in accepting {
+            let _ = accepting.await;
+        }
         giver.abort();
         usher.abort();
         sweeper.abort();

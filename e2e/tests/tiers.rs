@@ -225,7 +225,7 @@ fn answers(kind: Kind, user: &str, old: &Value) -> Vec<(String, Value)> {
         ("approve", "Approved", user, hash),
         ("reject", "Rejected", user, hash),
         ("approve in another name", "Approved", "somebody", hash),
-        ("approve another request", "Approved", user, &stale),
+        ("approve another request", "Approved", user, stale.as_str()),
     ];
     let answer = |(deed, decision, by, hash): (&str, &str, &str, &str)| {
         let answer = json!({"decision": decision, "by": {"username": by}, "hash": hash, "reason": "r"});

@@ -1,4 +1,4 @@
--- Health of IdentityPolicy, Credential, Federation, RoleBinding and UsagePlan, for Argo CD.
+-- Health of our kinds, for Argo CD.
 -- `Ready` sums up the conditions that the operator writes; a status of an older generation says nothing of this one.
 local health = { status = "Progressing", message = "the operator has not reported yet" }
 local metadata = obj.metadata or {}
@@ -27,6 +27,11 @@ health.message = tostring(ready.reason or "") .. ": " .. tostring(ready.message 
 if ready.status ~= "True" then
   -- These end by themselves: gateways load the configuration, and the API server learns of permissions.
   local passing = { Reconciling = true, NotGranted = true }
+  -- It waits for a person.
+  if ready.reason == "Pending" then
+    health.status = "Suspended"
+    return health
+  end
   health.status = passing[ready.reason] and "Progressing" or "Degraded"
   return health
 end

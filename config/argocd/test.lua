@@ -77,6 +77,10 @@ local cases = {
   { "permissions without a guard",
     object("RoleBinding", { condition("Ready", "False", "GuardNotInForce", "no guard") }), "Degraded" },
   { "a tier", object("UsagePlan", { accepted, resolved, condition("Ready", "True", "Ready", "in order") }), "Healthy" },
+  { "a request that nobody answered",
+    object("CredentialRequest", { condition("Ready", "False", "Pending", "it waits") }), "Suspended" },
+  { "a rejected request",
+    object("CredentialRequest", { condition("Ready", "False", "Rejected", "no") }), "Degraded" },
   { "no condition Ready", object("UsagePlan", { accepted }), "Progressing" },
   { "no conditions", { metadata = { generation = 1 }, status = {} }, "Progressing" },
   { "no status", { metadata = { generation = 1 } }, "Progressing" },
@@ -132,7 +136,8 @@ local lines = {
   "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: argocd-cm\n  namespace: argocd\n",
   "  labels: {app.kubernetes.io/name: argocd-cm, app.kubernetes.io/part-of: argocd}\ndata:\n",
 }
-for _, kind in ipairs({ "Credential", "Federation", "IdentityPolicy", "RoleBinding", "UsagePlan" }) do
+local kinds = { "Credential", "CredentialRequest", "Federation", "IdentityPolicy", "RoleBinding", "UsagePlan" }
+for _, kind in ipairs(kinds) do
   table.insert(lines, "  resource.customizations.health.identity-manager.io_" .. kind .. ": |\n")
   table.insert(lines, indented(read("health.lua"), 4))
 end

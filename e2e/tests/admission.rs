@@ -191,6 +191,58 @@ fn refused_changes() -> Result<String> {
     Ok(said)
 }
 
+/// A request for a Credential, in the name of somebody.
+fn request(by: &str, members: &str) -> String {
+    format!("kind: CredentialRequest\nspec: {{requester: {{username: '{by}'}}, purpose: p, {members}}}")
+}
+
+const RECIPIENT: &str = "recipient: {jwk: '{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\
+                         \"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\"y\":\
+                         \"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}'}";
+const WANTED: &str = "credential: {apiKey: {}, access: {policies: [p]}, roles: [r], labels: [{name: plan, value: \
+                      gold}], expireTime: '2100-01-01T00:00:00Z'}";
+
+/// A request that somebody makes and the administrator approves; every change of what must stay is refused.
+fn refused_changes_of_a_request() -> Result<String> {
+    let me = kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
+    dry_run(&request(&me, &format!("{WANTED}, {RECIPIENT}")))?;
+    let as_ana = ["--as", "ana", "--as-group", "system:masters", "-n", "default"];
+    let _ = kubectl(&["-n", "default", "delete", "idreq,idcred", "fixed", "--ignore-not-found"]);
+    let object = request("ana", &format!("{WANTED}, {RECIPIENT}")).replacen('\n', "\nmetadata: {name: fixed}\n", 1);
+    let object = format!("apiVersion: identity-manager.io/v1alpha1\n{object}\n");
+    kubectl_with(&[&as_ana[..], &["create", "-f", "-"]].concat(), &object)?;
+    let wait = |field: &str| {
+        let wanted = format!("--for=jsonpath={field}");
+        kubectl(&["-n", "default", "wait", &wanted, "idreq/fixed", "--timeout=60s"])
+    };
+    wait("{.status.hash}")?;
+    let hash = kubectl(&["-n", "default", "get", "idreq", "fixed", "-o", "jsonpath={.status.hash}"])?;
+    let patch = |who: &[&str], kind: &str, patch: &str| {
+        kubectl(&[who, &["patch", "idreq", "fixed", kind, "-p", patch]].concat())
+    };
+    let admin = ["-n", "default"];
+    let mut said = String::new();
+    let mut refused = |outcome: Result<String>| match outcome {
+        Ok(done) => anyhow::bail!("accepted: {done}"),
+        Err(error) => Ok(said.push_str(&format!("{error}\n"))),
+    };
+    let answer = |decision: &str, by: &str, reason: &str| {
+        let by = format!(r#""by":{{"username":"{by}"}}"#);
+        format!(r#"{{"spec":{{"approval":{{"decision":"{decision}",{by},"hash":"{hash}"{reason}}}}}}}"#)
+    };
+    refused(patch(&admin, "--type=merge", r#"{"spec":{"purpose":"another"}}"#))?;
+    refused(patch(&as_ana, "--type=merge", &answer("Approved", "ana", "")))?;
+    refused(patch(&admin, "--type=merge", &answer("Rejected", &me, "")))?;
+    refused(patch(&as_ana, "--type=merge", r#"{"spec":{"received":false}}"#))?;
+    patch(&admin, "--type=merge", &answer("Approved", &me, ""))?;
+    wait("{.status.encryptedKey}")?;
+    refused(patch(&admin, "--type=merge", &answer("Rejected", &me, r#","reason":"r""#)))?;
+    patch(&as_ana, "--type=merge", r#"{"spec":{"received":true}}"#)?;
+    refused(patch(&as_ana, "--type=json", r#"[{"op":"remove","path":"/spec/received"}]"#))?;
+    kubectl(&["-n", "default", "delete", "idreq", "fixed"])?;
+    Ok(said)
+}
+
 /// Objects that break one rule each.
 /// A directory of LDAP with this TLS.
 fn ldap_over(tls: &str) -> String {
@@ -346,6 +398,9 @@ fn broken() -> Vec<String> {
         rest("json: {a: b}, form: [{name: a, value: b}]"),
         rest("headers: [{name: A}]"),
         rest("headers: [{name: A, value: b, prefix: c}]"),
+        request("a", &format!("{}, {RECIPIENT}", WANTED.replace("apiKey: {}, ", ""))),
+        request("a", &format!("{}, {RECIPIENT}", WANTED.replace("policies: [p]", "methods: [GET]"))),
+        request("a", &format!("{WANTED}, recipient: {{jwk: '{{\"kty\":\"OKP\",\"d\":\"x\"}}'}}")),
     ]
 }
 
@@ -374,7 +429,7 @@ fn every_rule_of_every_kind_refuses_something_and_says_what_to_do() -> Result<()
     for object in GOOD {
         dry_run(object)?;
     }
-    let mut said = refused_changes()?;
+    let mut said = refused_changes()? + &refused_changes_of_a_request()?;
     for object in broken() {
         match dry_run(&object) {
             Ok(_) => anyhow::bail!("accepted: {object}"),

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use idm_e2e::{OPEN, Space, eventually, kubectl};
+use idm_e2e::{Bed, OPEN, Space, eventually, kubectl, kubectl_with, run};
+use idm_jose::{DecryptionKeys, Jwe, JweExpectations, Jwk, generate_ec};
+use idm_types::{ContentEncryption, KeyManagement};
 use serde_json::{Value, json};
 
 const SPACE: &str = "e2e-manager";
@@ -39,7 +41,7 @@ impl Manager {
     /// A session of a ServiceAccount.
     async fn sign_in(&self, space: &Space, account: &str) -> Result<Person<'_>> {
         let token = space.kubectl(&["create", "token", account])?.trim().to_owned();
-        let answer = self.send("POST", "session", "", &json!({"token": token, "namespaces": [SPACE]})).await?;
+        let answer = self.send("POST", "session", "", &json!({"token": token, "namespaces": [space.name]})).await?;
         ensure!(answer.status() == 204, "{}", answer.text().await?);
         let cookie = answer.headers().get("set-cookie").context("no cookie")?.to_str()?.to_owned();
         ensure!(cookie.contains("Secure") && cookie.contains("HttpOnly") && !cookie.contains(&token), "{cookie}");
@@ -66,10 +68,14 @@ impl Person<'_> {
 }
 
 fn role(account: &str, role: &str) -> String {
+    role_in(SPACE, account, role)
+}
+
+fn role_in(namespace: &str, account: &str, role: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}}}\n---\n\
          apiVersion: identity-manager.io/v1alpha1\nkind: RoleBinding\nmetadata: {{name: {account}}}\nspec:\n  \
-         permissionRole: {role}\n  subjects: [{{serviceAccount: {{name: {account}, namespace: {SPACE}}}}}]\n  \
+         permissionRole: {role}\n  subjects: [{{serviceAccount: {{name: {account}, namespace: {namespace}}}}}]\n  \
          scope: {{project: {{}}}}\n---\n"
     )
 }
@@ -227,5 +233,197 @@ async fn people_do_in_the_manager_what_the_api_server_lets_them_do() -> Result<(
         Ok(())
     })
     .await?;
+    space.delete()
+}
+
+const REQUESTS: &str = "e2e-requests";
+const GOLD: &str = "
+apiVersion: identity-manager.io/v1alpha1
+kind: IdentityPolicy
+metadata: {name: orders}
+spec:
+  targetRefs: [{group: '', kind: Service, name: echo}]
+  authentication: {methods: [{name: machines, apiKey: {credentialSelector: {matchLabels: {plan: gold}}}}]}
+";
+
+fn account(name: &str) -> String {
+    format!("system:serviceaccount:{REQUESTS}:{name}")
+}
+
+/// Answers that kubectl would send: forged, stale, a stranger's. Each is refused with what is wrong.
+fn forged_answers(space: &Space, hash: &str) -> Result<()> {
+    let (stale, omar) = ("0".repeat(64), account("omar"));
+    let own_name = "in the own name";
+    for (who, by, hash, why) in [
+        ("omar", "olga", hash, own_name),
+        ("ana", omar.as_str(), hash, own_name),
+        ("omar", omar.as_str(), stale.as_str(), "status.hash"),
+        ("eve", account("eve").as_str(), hash, "forbidden"),
+    ] {
+        let answer = json!({"decision": "Approved", "by": {"username": by}, "hash": hash});
+        let patch = json!({"spec": {"approval": answer}}).to_string();
+        let who_asks = account(who);
+        let patched = ["--as", &who_asks, "patch", "idreq", "nightly", "--type=merge", "-p", &patch];
+        let outcome = space.kubectl(&patched);
+        let said = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(said.contains("Forbidden") && said.contains(why), "{who} as {by}: {said}");
+    }
+    let forged = json!({
+        "apiVersion": "identity-manager.io/v1alpha1", "kind": "CredentialRequest", "metadata": {"name": "forged"},
+        "spec": {"requester": {"username": account("ana")}, "purpose": "p", "recipient": {"jwk": "{}"},
+            "credential": {"apiKey": {}, "access": {"policies": ["orders"]}, "expireTime": "2100-01-01T00:00:00Z"}},
+    });
+    let outcome = kubectl_with(&["-n", REQUESTS, "--as", &omar, "create", "-f", "-"], &forged.to_string());
+    let said = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(said.contains(own_name), "a forged requester: {said}");
+    Ok(())
+}
+
+fn opened(private: &Jwk, ciphertext: &str) -> Result<String> {
+    let set = json!({"keys": [private.reveal()]}).to_string();
+    let keys = DecryptionKeys::parse(set.as_bytes(), &[KeyManagement::EcdhEs])?;
+    let expected = JweExpectations {
+        key_management: &[KeyManagement::EcdhEs],
+        content_encryption: &[ContentEncryption::A256Gcm],
+        compressed: false,
+    };
+    Ok(String::from_utf8(Jwe::parse(ciphertext)?.decrypt(&keys, &expected)?.payload)?)
+}
+
+#[tokio::test]
+async fn a_credential_is_asked_for_by_one_person_and_approved_by_another() -> Result<()> {
+    let space = Space::new(REQUESTS)?;
+    let people = role_in(REQUESTS, "ana", "Consumer") + &role_in(REQUESTS, "omar", "CredentialManager");
+    space.apply(&(people + "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: eve}\n---" + GOLD))?;
+    for (kind, name) in [("idrb", "ana"), ("idrb", "omar"), ("idpol", "orders")] {
+        space.wait_ready(kind, name)?;
+    }
+    let manager = Manager::connect()?;
+    let (ana, omar) = (manager.sign_in(&space, "ana").await?, manager.sign_in(&space, "omar").await?);
+    let private = generate_ec("P-256")?;
+    let wanted = json!({
+        "name": "nightly", "purpose": "a nightly export", "labels": [{"name": "plan", "value": "gold"}],
+        "access": {"policies": ["orders"]}, "expireTime": "2100-01-01T00:00:00Z",
+        "recipient": private.public().context("a public part")?.reveal(),
+    });
+    let asked = ana.ask("POST", &format!("requests/{REQUESTS}"), wanted).await?;
+    ensure!(asked.0 == 200 && asked.1["requester"] == account("ana"), "{asked:?}");
+    let at = format!("requests/{REQUESTS}/nightly");
+    let pending = eventually("it can be answered", async || {
+        let view = omar.get(&at).await?;
+        ensure!(view["state"] == "Pending" && view["mayAnswer"] == true, "{view}");
+        Ok(view)
+    })
+    .await?;
+    let hash = pending["hash"].as_str().context("no hash")?;
+    forged_answers(&space, hash)?;
+    let own = ana.ask("POST", &format!("{at}/approve"), json!({"hash": hash})).await?;
+    ensure!(matches!(own.0, 403 | 422), "her own: {own:?}");
+    let approved = omar.ask("POST", &format!("{at}/approve"), json!({"hash": hash, "reason": "fine"})).await?;
+    ensure!(approved.0 == 200 && approved.1["answeredBy"] == account("omar"), "{approved:?}");
+    let again = omar.ask("POST", &format!("{at}/reject"), json!({"hash": hash, "reason": "no"})).await?;
+    ensure!(matches!(again.0, 403 | 422), "a second answer: {again:?}");
+
+    let ciphertext = eventually("the key is there", async || {
+        let view = ana.get(&at).await?;
+        ensure!(view["state"] == "Issued", "{view}");
+        view["encryptedKey"].as_str().map(str::to_owned).context("no ciphertext")
+    })
+    .await?;
+    ensure!(omar.get(&at).await?["encryptedKey"].is_null(), "it is shown to the requester");
+    let key = opened(&private, &ciphertext)?;
+    let secret = || Ok::<_, anyhow::Error>(space.object("secret", "nightly-key-hash")?["data"].clone());
+    ensure!(secret()?.as_object().is_some_and(|data| data.len() == 2), "hash and ciphertext");
+    let status = async || Ok::<_, anyhow::Error>(space.send("GET", "/", &[("x-api-key", &key)]).await?.status);
+    eventually("the key is accepted", async || Ok(ensure!(status().await? == 200, "not yet"))).await?;
+    let received = ana.ask("POST", &format!("{at}/received"), json!({"uid": pending["uid"]})).await?;
+    ensure!(received.0 == 200, "{received:?}");
+    eventually("the ciphertext is gone", async || {
+        let view = ana.get(&at).await?;
+        ensure!(view["state"] == "Received" && view["encryptedKey"].is_null(), "{view}");
+        Ok(ensure!(secret()?.as_object().is_some_and(|data| data.len() == 1 && data.contains_key("sha256"))))
+    })
+    .await?;
+    eventually("asked and issued are on record, with who and the hash", async || {
+        let found = Bed::new()?.records(json!({"term": {"object.namespace": REQUESTS}})).await?;
+        let told = |who: &str, state: &str| {
+            let mut all = found.iter().filter(|record| record["actor"] == account(who).as_str());
+            all.any(|record| {
+                let diff = record["diff"].to_string();
+                diff.contains(&format!("→ {state}")) && diff.contains(hash)
+            })
+        };
+        Ok(ensure!(told("ana", "Pending") && told("omar", "Issued") && told("ana", "Received"), "{found:?}"))
+    })
+    .await?;
+    let withdrawn = ana.ask("POST", &format!("{at}/withdraw"), json!({"uid": pending["uid"]})).await?;
+    ensure!(withdrawn == (200, json!({"withdrawn": true})), "{withdrawn:?}");
+    eventually("the key ends with the request", async || {
+        ensure!(space.object("idcred", "nightly").is_err(), "the Credential is there");
+        Ok(ensure!(status().await? == 401, "not yet"))
+    })
+    .await?;
+    space.delete()
+}
+
+/// A block of a page, with the words behind its language.
+fn blocks<'p>(page: &'p str, language: &str) -> Vec<(&'p str, &'p str)> {
+    let fence = format!("```{language} ");
+    let all = page.split(fence.as_str()).skip(1).filter_map(|rest| rest.split_once('\n'));
+    all.filter_map(|(words, rest)| Some((words, rest.split("```").next()?))).collect()
+}
+
+/// The page tells the truth: its blocks are run as the people whom they name, with the built `idm`.
+#[tokio::test]
+async fn the_page_about_self_service_is_true() -> Result<()> {
+    const PLACE: &str = "e2e-self-service";
+    let space = Space::new(PLACE)?;
+    let page = include_str!("../../docs/self-service.md").replace("-n shop", &format!("-n {PLACE}"));
+    let samples = blocks(&page, "yaml");
+    let [(_, before), (_, monthly)] = samples[..] else { anyhow::bail!("{} samples", samples.len()) };
+    space.apply(before)?;
+    for name in ["consumers", "approvers"] {
+        space.wait_ready("idrb", name)?;
+    }
+    let dir = std::env::temp_dir().join(format!("{PLACE}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let mut config: Value = serde_json::from_str(&kubectl(&["config", "view", "--raw", "-o", "json"])?)?;
+    for (person, groups) in
+        [("ana", json!(["partners", "system:authenticated"])), ("omar", json!(["system:authenticated"]))]
+    {
+        let user = &mut config["users"][0]["user"];
+        (user["as"], user["as-groups"]) = (person.into(), groups);
+        std::fs::write(dir.join(person), config.to_string())?;
+    }
+    let image = std::env::var("IDM_IMAGE").context("e2e/run says where the binaries are")?;
+    let folder = std::path::Path::new(&image).parent().context("a folder")?.display().to_string();
+    let shell = |person: &str, script: &str| {
+        let dir = dir.display();
+        let path = format!("PATH={folder}:$PATH KUBECONFIG={dir}/{person} IDM_STATE_DIR={dir}/state-{person}");
+        run("bash", &["-c", &format!("export {path}; set -euo pipefail; {script}")], None)
+    };
+    let monthly = format!("kubectl -n {PLACE} create -f - <<'Y'\n{monthly}Y\n");
+    shell("ana", &monthly)?;
+    let wait = |request: &str, field: &str| {
+        let wanted = format!("--for=jsonpath={{.status.{field}}}");
+        space.kubectl(&["wait", &wanted, &format!("idreq/{request}"), "--timeout=60s"])
+    };
+    let steps = blocks(&page, "sh");
+    ensure!(steps.len() == 4, "{} steps", steps.len());
+    let mut printed = String::new();
+    for (number, (words, script)) in steps.iter().enumerate() {
+        match number {
+            1 => drop(wait("nightly", "hash")?),
+            2 => drop(wait("monthly", "hash")?),
+            3 => drop(wait("nightly", "encryptedKey")?),
+            _ => {}
+        }
+        let person = words.trim_start_matches("as=").split(' ').next().unwrap_or_default();
+        printed = shell(person, script)?;
+    }
+    ensure!(printed.trim().starts_with("idm_") && printed.trim().len() == 53, "a key and nothing else: {printed}");
+    wait("monthly", "encryptedKey")?;
+    ensure!(shell("ana", &format!("idm credential receive nightly -n {PLACE}")).is_err(), "it is shown once");
+    std::fs::remove_dir_all(&dir)?;
     space.delete()
 }

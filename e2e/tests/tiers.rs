@@ -2,6 +2,7 @@
 //! kind, every place and every verb. And the guard, without which a team's role would be a project's.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 const SYSTEM: &str = "idm-system";
 const SHOP: &str = "e2e-tiers";
 const BANK: &str = "e2e-tiers-bank";
+/// RFC 7515 §A.3.
+const JWK: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
 const PLACES: [&str; 3] = ["", "own", "foreign"];
 
 /// An API server that is asked as anybody: the proxy of kubectl adds the administrator's credential.
@@ -72,6 +76,8 @@ fn object(kind: Kind, namespace: &str, name: &str, team: &str) -> Value {
         Kind::RoleBinding => {
             json!({"permissionRole": "Consumer", "subjects": [{"user": "of-a-sample"}], "scope": scope})
         }
+        // It must be in the name of who makes it: the administrator, for samples.
+        Kind::CredentialRequest => asked_by(administrator()),
         Kind::UsagePlan => {
             let rate = json!({"name": "pace", "rate": {"requests": 1, "perSeconds": 1}});
             json!({"selects": {"roles": ["of-a-sample"]}, "limits": [rate]})
@@ -81,6 +87,21 @@ fn object(kind: Kind, namespace: &str, name: &str, team: &str) -> Value {
     json!({
         "apiVersion": "identity-manager.io/v1alpha1", "kind": kind.name(),
         "metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec,
+    })
+}
+
+fn asked_by(user: &str) -> Value {
+    json!({
+        "requester": {"username": user}, "purpose": "of a sample", "recipient": {"jwk": JWK},
+        "credential": {"apiKey": {}, "access": {"policies": ["p"]}, "expireTime": "2100-01-01T00:00:00Z"},
+    })
+}
+
+/// The name of the one who runs the tests.
+fn administrator() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).expect("the API server knows it")
     })
 }
 
@@ -188,9 +209,29 @@ fn changes(kind: Kind, team: &str) -> Vec<(String, Value)> {
             all.push(("revoke a key".into(), annotated(REVOKE_ANNOTATION)));
         }
         Kind::Federation => all.push(("provision".into(), json!({"spec": {"provisioning": {"role": "admin"}}}))),
-        Kind::RoleBinding | Kind::UsagePlan => {}
+        Kind::RoleBinding | Kind::UsagePlan | Kind::CredentialRequest => {}
     }
     all
+}
+
+/// The answers to a request that are tried: in the own name and in another one, to this request and to another one.
+fn answers(kind: Kind, user: &str, old: &Value) -> Vec<(String, Value)> {
+    if kind != Kind::CredentialRequest {
+        return Vec::new();
+    }
+    let hash = old["status"]["hash"].as_str().unwrap_or_default();
+    let stale = "0".repeat(64);
+    let all = [
+        ("approve", "Approved", user, hash),
+        ("reject", "Rejected", user, hash),
+        ("approve in another name", "Approved", "somebody", hash),
+        ("approve another request", "Approved", user, stale.as_str()),
+    ];
+    let answer = |(deed, decision, by, hash): (&str, &str, &str, &str)| {
+        let answer = json!({"decision": decision, "by": {"username": by}, "hash": hash, "reason": "r"});
+        (deed.to_owned(), json!({"spec": {"approval": answer}}))
+    };
+    all.into_iter().map(answer).collect()
 }
 
 struct Count {
@@ -241,12 +282,17 @@ async fn compare_one(
     let may = |old: Option<&Value>, new: Option<&Value>| {
         may_write(bindings, &person, &Write { kind, namespace, old, new }, SYSTEM).is_ok()
     };
-    for (deed, patch) in changes(kind, team) {
+    for (deed, patch) in changes(kind, team).into_iter().chain(answers(kind, user, old)) {
         let new = merged(old, &patch);
         let seen = server.ask(user, "PATCH", &format!("{one}?dryRun=All"), Some(&patch)).await?;
         count.compare(cell(&deed), may(Some(old), Some(&new)), seen);
     }
-    let new = object(kind, namespace, "new", team);
+    let mut new = object(kind, namespace, "new", team);
+    if kind == Kind::CredentialRequest {
+        let seen = server.ask(user, "POST", &format!("{}?dryRun=All", path(kind, namespace, "")), Some(&new)).await?;
+        count.compare(cell("create in another name"), may(None, Some(&new)), seen);
+        new["spec"] = asked_by(user);
+    }
     let seen = server.ask(user, "POST", &format!("{}?dryRun=All", path(kind, namespace, "")), Some(&new)).await?;
     count.compare(cell("create"), may(None, Some(&new)), seen);
     let seen = server.ask(user, "DELETE", &format!("{one}?dryRun=All"), None).await?;
@@ -401,6 +447,10 @@ async fn who_may_do_what_is_the_same_at_kubectl_and_in_can() -> Result<()> {
     kubectl_with(&["create", "-f", "-"], &list(&samples))?;
     for namespace in [SYSTEM, SHOP, BANK] {
         let wait = ["-n", namespace, "wait", "--for=condition=Ready", "idrb", "--all", "--timeout=60s"];
+        kubectl(&wait)?;
+    }
+    for namespace in [SHOP, BANK] {
+        let wait = ["-n", namespace, "wait", "--for=jsonpath={.status.hash}", "idreq", "--all", "--timeout=60s"];
         kubectl(&wait)?;
     }
     // The system's RoleBindings must go whatever is found.

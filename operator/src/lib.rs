@@ -23,6 +23,7 @@ mod objects;
 mod permissions;
 mod queue;
 mod reconcile;
+mod requests;
 pub mod sealing;
 mod served;
 mod watch;
@@ -153,6 +154,8 @@ pub(crate) struct Context {
     pub(crate) key_uses: key_uses::KeyUses,
     /// Up to which number each gateway pod's people were heard of, by the pod's uid.
     pub(crate) heard: tokio::sync::Mutex<std::collections::HashMap<String, u64>>,
+    /// The work on requests for Credentials.
+    pub(crate) requests: requests::Board,
     /// The settings of the record of changes.
     pub(crate) changes: changes::Settings,
     /// The numbers of records of changes.
@@ -224,6 +227,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         registers: keys::Registers::default(),
         key_uses: key_uses::KeyUses::default(),
         heard: tokio::sync::Mutex::default(),
+        requests: requests::Board::new(Some(spool.spool_handle())),
         changes: changes::Settings {
             webhook: options.changes.changes_webhook.clone(),
             address: options.changes.changes_address,
@@ -252,6 +256,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         recorder.abort().await;
     }
     drop(health);
+    counting.requests.finish();
     spool.close();
     leader.release().await;
     let _ = stop_shipper.send(true);

@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     Federation,
     RoleBinding,
     UsagePlan,
+    CredentialRequest,
     HttpRoute,
     GrpcRoute,
     Gateway,
@@ -34,6 +35,7 @@ impl Kind {
         Kind::Federation,
         Kind::RoleBinding,
         Kind::UsagePlan,
+        Kind::CredentialRequest,
         Kind::HttpRoute,
         Kind::GrpcRoute,
         Kind::Gateway,
@@ -58,8 +60,14 @@ impl Kind {
     }
 
     /// Our own kinds, whose changes are audited.
-    pub(crate) const OURS: &[Kind] =
-        &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::UsagePlan];
+    pub(crate) const OURS: &[Kind] = &[
+        Kind::IdentityPolicy,
+        Kind::Credential,
+        Kind::Federation,
+        Kind::RoleBinding,
+        Kind::UsagePlan,
+        Kind::CredentialRequest,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -68,6 +76,7 @@ impl Kind {
             Kind::Federation => "Federation",
             Kind::RoleBinding => "RoleBinding",
             Kind::UsagePlan => "UsagePlan",
+            Kind::CredentialRequest => "CredentialRequest",
             Kind::HttpRoute => "HTTPRoute",
             Kind::GrpcRoute => "GRPCRoute",
             Kind::Gateway => "Gateway",
@@ -100,6 +109,7 @@ impl Kind {
             Kind::Federation => (idm_api::GROUP, "v1alpha1", "federations"),
             Kind::RoleBinding => (idm_api::GROUP, "v1alpha1", "rolebindings"),
             Kind::UsagePlan => (idm_api::GROUP, "v1alpha1", "usageplans"),
+            Kind::CredentialRequest => (idm_api::GROUP, "v1alpha1", "credentialrequests"),
             Kind::HttpRoute => ("gateway.networking.k8s.io", "v1", "httproutes"),
             Kind::GrpcRoute => ("gateway.networking.k8s.io", "v1", "grpcroutes"),
             Kind::Gateway => ("gateway.networking.k8s.io", "v1", "gateways"),

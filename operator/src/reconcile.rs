@@ -19,7 +19,7 @@ use crate::queue::Queue;
 use crate::sealing::SealFailure;
 use crate::served::Served;
 use crate::watch::{self, Seen};
-use crate::{Context, changes, credentials, directories, gateway, key_uses, members, permissions, world};
+use crate::{Context, changes, credentials, directories, gateway, key_uses, members, permissions, requests, world};
 
 /// The namespace of objects that have none.
 const CLUSTER: &str = "";
@@ -45,6 +45,7 @@ pub(crate) async fn run(context: Arc<Context>, changed: mpsc::UnboundedSender<Se
     }
     tasks.spawn(take_note(context.clone(), receiver, queue.clone(), changed));
     tasks.spawn(permissions::run(context.clone(), queue.clone()));
+    tasks.spawn(requests::run(context.clone()));
     tasks.spawn(work(context, queue));
     let ended = tasks.join_next().await;
     anyhow::bail!("a task of the operator ended: {ended:?}")
@@ -65,6 +66,11 @@ async fn take_note(
             continue;
         }
         context.permissions.see(&seen);
+        if seen.kind == Kind::CredentialRequest {
+            // No gateway has anything of it.
+            context.requests.wake();
+            continue;
+        }
         if matches!(seen.kind, Kind::Service | Kind::Deployment) && gateway::is_name(&seen.name()) {
             context.stored.forget_applied(&seen.namespace(), &seen.name());
         }

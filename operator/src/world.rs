@@ -97,7 +97,8 @@ pub(crate) fn parent_namespaces(route: &DynamicObject) -> Vec<String> {
 pub(crate) fn objects(store: &Store, namespace: &str, settings: Settings) -> World {
     let mut world = World::new(namespace, settings);
     for &kind in Kind::OURS {
-        if kind == Kind::Credential {
+        // Gateways have nothing of requests.
+        if matches!(kind, Kind::Credential | Kind::CredentialRequest) {
             continue;
         }
         for object in store.list(kind, namespace) {

@@ -132,7 +132,7 @@ fn the_plain_manifests_have_the_charts_crds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let manifests = std::fs::read_to_string(root.join("config/default/install.yaml")).unwrap();
     let mut documents: Vec<String> = manifests.split("---\n").map(str::to_owned).collect();
-    for kind in ["credentials", "federations", "identitypolicies", "rolebindings", "usageplans"] {
+    for kind in ["credentials", "credentialrequests", "federations", "identitypolicies", "rolebindings", "usageplans"] {
         let name = format!("crd-{kind}.yaml");
         let template = std::fs::read_to_string(root.join("charts/idm/templates").join(&name)).unwrap();
         let lines = template.lines().filter(|line| !line.starts_with("{{"));

@@ -1,7 +1,7 @@
 {{- /* Written from crds/permission: IDM_UPDATE=1 cargo test -p idm-permission. */}}
 {{- define "idm.permissions" }}
 - apiGroups: [identity-manager.io]
-  resources: [rolebindings/team, usageplans/team]
+  resources: [rolebindings/team, usageplans/team, credentialrequests/team]
   verbs: [get, create, update, delete]
 - apiGroups: [identity-manager.io]
   resources: [federations/team]
@@ -37,4 +37,8 @@
   - "idm:create:usageplans"
   - "idm:update:usageplans"
   - "idm:delete:usageplans"
+  - "idm:get:credentialrequests"
+  - "idm:create:credentialrequests"
+  - "idm:update:credentialrequests"
+  - "idm:delete:credentialrequests"
 {{- end }}

@@ -40,6 +40,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         v1alpha1::Federation::crd(),
         v1alpha1::RoleBinding::crd(),
         v1alpha1::UsagePlan::crd(),
+        v1alpha1::CredentialRequest::crd(),
     ];
     kinds.into_iter().map(with_plain_descriptions).collect()
 }

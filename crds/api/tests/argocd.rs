@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use idm_api::v1alpha1::{Credential, Federation, IdentityPolicy, RoleBinding, UsagePlan};
-use kube::CustomResourceExt;
-
 #[test]
 fn every_kind_has_its_health_and_the_annotations_are_ours() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/argocd");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let map: serde_json::Value = serde_yaml_ng::from_str(&read("argocd-cm.yaml")).unwrap();
-    let kinds = [Credential::crd(), Federation::crd(), IdentityPolicy::crd(), RoleBinding::crd(), UsagePlan::crd()];
-    for definition in kinds {
+    for definition in idm_api::crds() {
         let (group, kind) = (definition.spec.group, definition.spec.names.kind);
         let health = map["data"][format!("resource.customizations.health.{group}_{kind}")].as_str();
         assert_eq!(health, Some(read("health.lua").as_str()), "{kind}");

@@ -5,30 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use idm_api::v1alpha1::{
-    Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
-    ReferredNames, RoleBinding, UsagePlan,
-};
-use kube::CustomResourceExt;
+use idm_api::v1alpha1::{CredentialSpec, FederationSpec, IdentityPolicySpec, References, ReferredNames};
 use serde_json::{Map, Value, json};
 
 /// References to kinds of ours, which are looked up by name among the objects of the namespace.
 const TO_OURS: [&str; 3] = ["federationRef", "federationRefs", "tokenServiceRef"];
 
-/// The schema of the spec of a kind.
-fn schema(definition: &impl serde::Serialize) -> Value {
-    let definition = serde_json::to_value(definition).unwrap();
-    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
-}
-
-fn schemas() -> Vec<(&'static str, Value)> {
-    vec![
-        ("IdentityPolicy", schema(&IdentityPolicy::crd())),
-        ("Credential", schema(&Credential::crd())),
-        ("Federation", schema(&Federation::crd())),
-        ("RoleBinding", schema(&RoleBinding::crd())),
-        ("UsagePlan", schema(&UsagePlan::crd())),
-    ]
+/// The schemas of the specs of all kinds.
+fn schemas() -> Vec<(String, Value)> {
+    let all = idm_api::crds().into_iter().map(|definition| {
+        let kind = definition.spec.names.kind.clone();
+        let definition = serde_json::to_value(definition).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        (kind, schema["properties"]["spec"].clone())
+    });
+    all.collect()
 }
 
 /// The paths of all references below a schema; `[]` is an element of a list.
@@ -101,12 +92,12 @@ fn referred(kind: &str, spec: Value) -> Result<BTreeSet<String>, String> {
     }
 }
 
-fn all() -> Vec<(&'static str, Value, Vec<String>)> {
+fn all() -> Vec<(String, Value, Vec<String>)> {
     let mut all = Vec::new();
     for (kind, schema) in schemas() {
         let mut found = Vec::new();
         references(&schema, &[], &mut found);
-        all.extend(found.into_iter().map(|path| (kind, schema.clone(), path)));
+        all.extend(found.into_iter().map(|path| (kind.clone(), schema.clone(), path)));
     }
     assert!(all.len() > 30, "the schemas have references: {}", all.len());
     all
@@ -120,7 +111,7 @@ fn what_a_field_refers_to_is_provided() {
         }
         let mut reference = smallest(at(&schema, &path));
         reference["name"] = json!("wanted");
-        let names = referred(kind, with(&schema, &path, &reference));
+        let names = referred(&kind, with(&schema, &path, &reference));
         let names = names.unwrap_or_else(|error| panic!("{kind} {}: {error}", path.join(".")));
         assert!(names.contains("wanted"), "{kind} {}: `refer` reads {names:?}", path.join("."));
     }
@@ -141,7 +132,7 @@ fn no_field_refers_to_an_object_of_another_namespace() {
         // It is refused where it is read, and not taken for an object of this namespace.
         let mut reference = smallest(of);
         reference["namespace"] = json!("other");
-        let error = referred(kind, with(&schema, &path, &reference)).expect_err(&named);
+        let error = referred(&kind, with(&schema, &path, &reference)).expect_err(&named);
         assert!(error.contains("unknown field `namespace`"), "{named}: {error}");
     }
 }

@@ -35,6 +35,7 @@ use crate::lower::{
     role_binding::lower_grants,
 };
 use crate::part::{PartRouting, cut};
+use crate::request::check_request;
 use crate::{
     Cause, CompiledPart, Condition, Coverage, Covered, Layout, ObjectId, Part, Report, Route, RouteKind, World,
     previous_policy, service_names,
@@ -214,6 +215,7 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
     for broken in &world.broken {
         compiler.report.push(&broken.id, "", Condition::Accepted, Cause::Invalid, broken.message.clone());
     }
+    report_requests(world, &mut compiler.report);
     compiler.report.sort();
     let plan = Plan {
         namespace: world.namespace.clone(),
@@ -237,6 +239,21 @@ pub fn compile(world: &World, previous: Option<&Bundle>) -> Compiled {
         ports,
         coverage: compiler.coverage,
         parts,
+    }
+}
+
+/// Says what is wrong with the requests of a folder, and that nobody answers them there.
+fn report_requests(world: &World, report: &mut Report) {
+    for request in &world.requests {
+        let id = ObjectId::new("CredentialRequest", &world.namespace, &request.meta.name);
+        match check_request(&request.meta.name, &request.spec, None) {
+            Err(fault) => report.push(&id, fault.path, Condition::Accepted, Cause::Invalid, fault.message),
+            Ok(()) => {
+                let message = "it is answered in a cluster, whose API server vouches for names: in a folder make the \
+                               Credential with `idm credential create`";
+                report.push(&id, "", Condition::Accepted, Cause::ClusterOnly, message);
+            }
+        }
     }
 }
 

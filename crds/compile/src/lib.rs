@@ -23,6 +23,7 @@ mod passwords;
 pub mod permissions;
 mod register;
 mod report;
+mod request;
 mod routes;
 mod signing;
 mod supply;
@@ -51,6 +52,10 @@ pub use passwords::PasswordHashes;
 pub use permissions::PermissionSettings;
 pub use register::{KeyRecord, REGISTER_FIELD, REGISTER_SECRET, Register, RegisterFull, parse_long_span, parse_span};
 pub use report::{Cause, Condition, Finding, ObjectId, Report};
+pub use request::{
+    APPROVED_BY_ANNOTATION, REQUEST_HASH_ANNOTATION, REQUESTED_BY_ANNOTATION, RecipientError, RequestFault,
+    check_request, encrypted_to, hash_secret_name, key_hash, made_credential, request_hash,
+};
 pub use routes::{Route, RouteKind};
 pub use signing::{SIGNING_SECRET, new_signing_keys, rotated, signing_secret};
 pub use supply::{Supply, missing_secrets};

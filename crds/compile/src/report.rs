@@ -121,6 +121,8 @@ pub enum Cause {
     Shadow,
     /// A policy in shadow has a target that nothing enforced decides about.
     Unprotected,
+    /// The object does nothing without a cluster.
+    ClusterOnly,
     /// A directory gave no usable answer to the last question.
     Directory(Reason),
 }
@@ -162,6 +164,7 @@ impl Cause {
             Cause::SealingFailed => "SealingFailed",
             Cause::Shadow => "Shadow",
             Cause::Unprotected => "Unprotected",
+            Cause::ClusterOnly => "ClusterOnly",
             Cause::Directory(reason) => reason.code(),
         }
     }
@@ -189,7 +192,11 @@ impl Finding {
         of_keys
             || matches!(
                 self.cause,
-                Cause::PartiallyProgrammed | Cause::DangerousOption | Cause::UnderBaseline | Cause::Shadow
+                Cause::PartiallyProgrammed
+                    | Cause::DangerousOption
+                    | Cause::UnderBaseline
+                    | Cause::Shadow
+                    | Cause::ClusterOnly
             )
     }
 }

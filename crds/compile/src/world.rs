@@ -5,8 +5,8 @@ use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicy;
 use gateway_api::apis::standard::gateways::Gateway;
 use gateway_api::apis::standard::referencegrants::ReferenceGrant;
 use idm_api::v1alpha1::{
-    Credential, CredentialSpec, Federation, FederationSpec, IdentityPolicy, IdentityPolicySpec, References,
-    ReferredNames, RoleBinding, RoleBindingSpec, UsagePlan, UsagePlanSpec,
+    Credential, CredentialRequest, CredentialRequestSpec, CredentialSpec, Federation, FederationSpec, IdentityPolicy,
+    IdentityPolicySpec, References, ReferredNames, RoleBinding, RoleBindingSpec, UsagePlan, UsagePlanSpec,
 };
 use idm_types::Redacted;
 use k8s_openapi::api::core::v1::Service;
@@ -119,6 +119,8 @@ pub struct World {
     pub role_bindings: Vec<Object<RoleBindingSpec>>,
     /// UsagePlans.
     pub usage_plans: Vec<Object<UsagePlanSpec>>,
+    /// CredentialRequests of a folder, which are checked and not answered: a cluster's operator has them elsewhere.
+    pub requests: Vec<Object<CredentialRequestSpec>>,
     /// Objects of ours that could not be read.
     pub broken: Vec<Broken>,
     /// HTTPRoutes and GRPCRoutes of the namespace.
@@ -201,6 +203,11 @@ impl World {
             Some("UsagePlan") => read::<UsagePlan>(object, "UsagePlan", vec![], &mut self.broken, |o, meta| {
                 self.usage_plans.push(Object { meta, spec: o.spec })
             }),
+            Some("CredentialRequest") => {
+                read::<CredentialRequest>(object, "CredentialRequest", vec![], &mut self.broken, |o, meta| {
+                    self.requests.push(Object { meta, spec: o.spec })
+                })
+            }
             _ => return false,
         }
         true
@@ -299,6 +306,7 @@ impl World {
         self.federations.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.role_bindings.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.usage_plans.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        self.requests.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         self.routes.sort_by_cached_key(|route| (route.created(), route.name(), route.kind()));
         self.gateways.sort_by_key(|g| g.name_any());
         self.services.sort_by_key(|s| s.name_any());

@@ -29,8 +29,8 @@ pub struct FileError {
 }
 
 /// Kinds that a folder may hold besides ours: they are needed where there is no cluster.
-const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, UsagePlan, GatewayClass, Gateway, HTTPRoute, \
-                     GRPCRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
+const KINDS: &str = "IdentityPolicy, Credential, Federation, RoleBinding, UsagePlan, CredentialRequest, GatewayClass, \
+                     Gateway, HTTPRoute, GRPCRoute, BackendTLSPolicy, Namespace, Service, ConfigMap or Secret";
 
 /// The file and line of each object, so that findings about it can name them.
 #[derive(Clone, Debug, Default)]
@@ -278,6 +278,9 @@ impl Reader<'_> {
             ("identity-manager.io/v1alpha1", "Federation") => drop(self.typed::<idm_api::v1alpha1::Federation>()?),
             ("identity-manager.io/v1alpha1", "RoleBinding") => drop(self.typed::<idm_api::v1alpha1::RoleBinding>()?),
             ("identity-manager.io/v1alpha1", "UsagePlan") => drop(self.typed::<idm_api::v1alpha1::UsagePlan>()?),
+            ("identity-manager.io/v1alpha1", "CredentialRequest") => {
+                drop(self.typed::<idm_api::v1alpha1::CredentialRequest>()?)
+            }
             ("gateway.networking.k8s.io/v1", "HTTPRoute") => {
                 let route: HttpRoute = self.typed()?;
                 self.world.routes.push(route.into());

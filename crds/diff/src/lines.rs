@@ -47,6 +47,9 @@ const NAMES: &[&str] = &[
     "owner.user",
     "owner.application",
     "person.user",
+    "credential.roles[]",
+    "requester.username",
+    "by.username",
     "oauthClient.clientId",
     "oauthClient.scopes[]",
     // Limits and hours.

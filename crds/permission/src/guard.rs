@@ -107,6 +107,87 @@ fn team(verb: &str, team: &str) -> String {
     asks("variables.resource", "team", team, verb)
 }
 
+/// The variables of requests for Credentials: what a write does to one.
+fn of_requests() -> Vec<(&'static str, String)> {
+    let ours = "variables.resource == 'credentialrequests'";
+    let changes = |field: &str| {
+        format!("{ours} && object != null && oldObject != null && object.spec.?{field} != oldObject.spec.?{field}")
+    };
+    vec![
+        ("asks", format!("{ours} && object != null && oldObject == null")),
+        ("answers", changes("approval")),
+        ("receives", changes("received")),
+        (
+            "withdraws",
+            format!("{ours} && object == null && oldObject.spec.requester.username == request.userInfo.username"),
+        ),
+    ]
+}
+
+/// The checks of requests for Credentials. The names in them are those of the API server, so that what is stored can be
+/// believed by everybody who reads it.
+fn checks_of_requests() -> Vec<Check> {
+    let when = |when: &str, holds: &str, message: &str| Check {
+        expression: format!("!variables.{when} || {holds}"),
+        message: message.to_owned(),
+    };
+    let place = "(variables.new == '' ? ' of the project' : ' of team ' + variables.new) + \
+                 ' in namespace ' + request.namespace";
+    let next = "' -n ' + request.namespace + (variables.new == '' ? '' : ' --team ' + variables.new)";
+    let may_not = |verb: &str, why: &str| {
+        format!(
+            "'user ' + request.userInfo.username + ' may not {verb} credentials' + {place} + '{why}; \
+             who may: idm who-can {verb} credentials' + {next}"
+        )
+    };
+    let holds = |verb: &str| asks("'credentials'", "team", "variables.new", &format!("'{verb}'"));
+    vec![
+        when(
+            "asks",
+            "object.spec.requester.username == request.userInfo.username && !has(object.spec.approval) && \
+             !has(object.spec.received)",
+            "'a request is made in the own name and without an answer: spec.requester.username must be ' + \
+             request.userInfo.username + ', and approval and received are set later'",
+        ),
+        when(
+            "answers",
+            "has(object.spec.approval) && !has(oldObject.spec.approval) && \
+             object.spec.approval.by.username == request.userInfo.username",
+            "'a request is answered once and in the own name: spec.approval.by.username must be ' + \
+             request.userInfo.username",
+        ),
+        when(
+            "answers",
+            "object.spec.requester.username != request.userInfo.username",
+            "'user ' + request.userInfo.username + ' asked for it, and nobody answers their own request'",
+        ),
+        when(
+            "answers",
+            "has(object.spec.approval) && oldObject.?status.?hash.orValue('') == object.spec.approval.hash",
+            "'spec.approval.hash must be status.hash of the request: read it again, because it is another one, \
+             or cannot be answered'",
+        ),
+        when("answers", &holds("approve"), &may_not("approve", "")),
+        when(
+            "answers",
+            &format!(
+                "!has(object.spec.approval) || object.spec.approval.decision != 'Approved' || {}",
+                holds("create")
+            ),
+            &may_not("create", ", and to approve a request makes one"),
+        ),
+        when(
+            "receives",
+            &format!(
+                "object.spec.requester.username == request.userInfo.username && \
+                 oldObject.?status.?encryptedKey.hasValue() && {}",
+                team("'create'", "variables.new")
+            ),
+            "'only the requester says that the key was received, and while it is there'",
+        ),
+    ]
+}
+
 /// Variables are computed when they are first used, and once.
 fn variables() -> Vec<(&'static str, String)> {
     let team_of = |object: &str| {
@@ -127,7 +208,7 @@ fn variables() -> Vec<(&'static str, String)> {
     };
     let edits = edits(&old_off, &new_off);
     let updates = "object != null && oldObject != null";
-    vec![
+    let mut all = vec![
         ("resource", "request.resource.resource".into()),
         (
             "system",
@@ -142,9 +223,10 @@ fn variables() -> Vec<(&'static str, String)> {
             "request.operation == 'CREATE' ? 'create' : request.operation == 'DELETE' ? 'delete' : 'update'".into(),
         ),
         (
-            "part",
-            "variables.resource == 'credentials' ? 'suspend' : \
-             variables.resource == 'identitypolicies' ? 'targetRefs' : ''"
+            "parts",
+            "variables.resource == 'credentials' ? ['suspend'] : \
+             variables.resource == 'identitypolicies' ? ['targetRefs'] : \
+             variables.resource == 'credentialrequests' ? ['approval', 'received'] : []"
                 .into(),
         ),
         (
@@ -183,7 +265,9 @@ fn variables() -> Vec<(&'static str, String)> {
              has(object.spec.provisioning)) && (oldObject == null || object.spec != oldObject.spec)"
                 .into(),
         ),
-    ]
+    ];
+    all.extend(of_requests());
+    all
 }
 
 /// The conditions of which one holds for an update that changes more than it asks for by annotations. `old_off` and
@@ -197,7 +281,7 @@ fn edits(old_off: &str, new_off: &str) -> Vec<String> {
         )
     };
     vec![
-        differs("?spec", "k != variables.part"),
+        differs("?spec", "!(k in variables.parts)"),
         format!("variables.resource == 'credentials' && {old_off} && !{new_off}"),
         differs("metadata.?annotations", "!(k in variables.requests)"),
         "object.metadata.?labels != oldObject.metadata.?labels".into(),
@@ -227,14 +311,15 @@ fn checks(system: &str) -> Vec<Check> {
     };
     let binds = asks("'rolebindings'", "grant", "variables.role", "'bind'");
     let binds_in_team = asks("'rolebindings'", "grant", "variables.new + ':' + variables.role", "'bind'");
-    vec![
+    let mut all = vec![
         Check {
             expression: format!("!variables.system || request.namespace == '{system}'"),
             message: format!("'a role of the system is given in namespace {system} only'"),
         },
         Check {
             expression: format!(
-                "oldObject == null || object != null && !variables.edits || {}",
+                "oldObject == null || object != null && !variables.edits || variables.withdraws && {} || {}",
+                team("'create'", "variables.old"),
                 team("variables.verb", "variables.old")
             ),
             message: deed("variables.verb", "variables.old"),
@@ -271,7 +356,9 @@ fn checks(system: &str) -> Vec<Check> {
                  {WHO_MAY}{WHO_CAN}create rolebindings -n ' + request.namespace"
             ),
         },
-    ]
+    ];
+    all.extend(checks_of_requests());
+    all
 }
 
 #[cfg(test)]

@@ -78,7 +78,20 @@ pub fn virtual_rules() -> Vec<Value> {
     rules(&Role::BuiltIn(BuiltInRole::SystemAdmin), &Scope::System)
 }
 
-/// The block that a permission needs, and whether it gives more than the permission.
+/// The blocks that a permission needs, each with whether it gives more than the permission.
+fn blocks_of(role: PermissionSet, scope: &Scope, permission: Permission) -> Vec<(Verb, Kind, bool)> {
+    let asks = Kind::CredentialRequest;
+    let more: &[(Verb, Kind, bool)] = match (permission.verb, permission.kind) {
+        // Who asks may withdraw it and say that the key was received.
+        (Verb::Create, Kind::CredentialRequest) => &[(Verb::Update, asks, true), (Verb::Delete, asks, true)],
+        // The answer is a part of the request.
+        (Verb::Approve, Kind::Credential) => &[(Verb::Update, asks, true)],
+        _ => &[],
+    };
+    block(role, scope, permission).into_iter().chain(more.iter().copied()).collect()
+}
+
+/// The block of the permission's own verb.
 fn block(role: PermissionSet, scope: &Scope, permission: Permission) -> Option<(Verb, Kind, bool)> {
     let Permission { kind, verb } = permission;
     let holds = |verb| Permission::new(verb, kind).is_none_or(|permission| role.contains(permission));
@@ -87,8 +100,9 @@ fn block(role: PermissionSet, scope: &Scope, permission: Permission) -> Option<(
         // Admission never sees a read: a team's members read the project by kubectl.
         Verb::Read => Some((verb, kind, false)),
         Verb::Create | Verb::Update | Verb::Delete => {
-            // A change of these gives roles to others.
-            let gives = matches!(kind, Kind::RoleBinding | Kind::Federation) && verb != Verb::Delete;
+            // A change of these gives roles to others, and a request is somebody's.
+            let gives =
+                matches!(kind, Kind::RoleBinding | Kind::Federation | Kind::CredentialRequest) && verb != Verb::Delete;
             let parts = verb != Verb::Delete
                 && !(holds(Verb::Deploy) && holds(Verb::Rotate) && holds(Verb::Revoke) && holds(verb));
             Some((verb, kind, is_team || gives || parts))
@@ -108,7 +122,7 @@ pub fn compile(bindings: &Bindings) -> Vec<Native> {
         let (_, targets) = roles.entry(key).or_insert_with(|| (binding.role.clone(), BTreeSet::new()));
         targets.extend(binding.targets.iter().cloned());
         let project = binding.scope.project().map(str::to_owned);
-        for (verb, kind, guarded) in permissions.iter().filter_map(|one| block(permissions, &binding.scope, one)) {
+        for (verb, kind, guarded) in permissions.iter().flat_map(|one| blocks_of(permissions, &binding.scope, one)) {
             let subjects = blocks.entry((project.clone(), guarded, verb, kind)).or_default();
             subjects.extend(binding.targets.iter().cloned());
         }
@@ -146,7 +160,7 @@ fn key(role: &Role) -> String {
     }
 }
 
-/// FNV-1a, 64 bits: a short and lasting name for a list of at most 23 known words. Nobody gains by a collision, and the
+/// FNV-1a, 64 bits: a short and lasting name for a list of at most 31 known words. Nobody gains by a collision, and the
 /// space of lists is too small for one by accident.
 fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

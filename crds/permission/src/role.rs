@@ -14,13 +14,13 @@ pub enum BuiltInRole {
     Owner,
     /// Policies and where they are in force; reads the rest.
     Developer,
-    /// Credentials: makes, rotates, revokes and deletes them, and their UsagePlans; reads the rest.
+    /// Credentials: makes, rotates, revokes and deletes them, and their UsagePlans; answers requests; reads the rest.
     CredentialManager,
     /// Reads everything, and the metadata of Secrets.
     Auditor,
     /// Keeps things running: rotates keys, revokes Credentials, moves policies to other targets; reads everything.
     Operator,
-    /// Reads the policies of the APIs that it calls.
+    /// Reads the policies of the APIs that it calls, and asks for Credentials.
     Consumer,
 }
 
@@ -51,14 +51,17 @@ impl BuiltInRole {
 
     /// Its permissions.
     pub fn permissions(self) -> PermissionSet {
-        use Kind::{Credential, Federation, IdentityPolicy, UsagePlan};
+        use Kind::{Credential, CredentialRequest, Federation, IdentityPolicy, UsagePlan};
         use Verb::{Approve, Create, Delete, Deploy, Read, ReadSecretMetadata, Revoke, Rotate, Update};
         let more: &[(Kind, &[Verb])] = match self {
             BuiltInRole::SystemAdmin | BuiltInRole::Owner => return PermissionSet::everything(),
-            BuiltInRole::Developer => &[(IdentityPolicy, &[Create, Update, Delete, Rotate, Deploy])],
+            BuiltInRole::Developer => {
+                &[(IdentityPolicy, &[Create, Update, Delete, Rotate, Deploy]), (CredentialRequest, &[Create])]
+            }
             BuiltInRole::CredentialManager => &[
                 (Credential, &[Create, Update, Delete, Rotate, Revoke, Approve, ReadSecretMetadata]),
                 (UsagePlan, &[Create, Update, Delete]),
+                (CredentialRequest, &[Create, Update, Delete]),
             ],
             BuiltInRole::Auditor => &[(Credential, &[ReadSecretMetadata]), (Federation, &[ReadSecretMetadata])],
             BuiltInRole::Operator => &[
@@ -67,7 +70,8 @@ impl BuiltInRole {
                 (Federation, &[ReadSecretMetadata]),
             ],
             BuiltInRole::Consumer => {
-                return Permission::new(Read, IdentityPolicy).into_iter().collect();
+                let all = [(Read, IdentityPolicy), (Read, CredentialRequest), (Create, CredentialRequest)];
+                return all.into_iter().filter_map(|(verb, kind)| Permission::new(verb, kind)).collect();
             }
         };
         let reads = Kind::ALL.iter().filter_map(|kind| Permission::new(Read, *kind));

@@ -19,12 +19,20 @@ pub enum Kind {
     RoleBinding,
     /// Limits that many Credentials share.
     UsagePlan,
+    /// The wish of a person for a Credential, and its answer.
+    CredentialRequest,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &[Kind] =
-        &[Kind::IdentityPolicy, Kind::Credential, Kind::Federation, Kind::RoleBinding, Kind::UsagePlan];
+    pub const ALL: &[Kind] = &[
+        Kind::IdentityPolicy,
+        Kind::Credential,
+        Kind::Federation,
+        Kind::RoleBinding,
+        Kind::UsagePlan,
+        Kind::CredentialRequest,
+    ];
 
     /// The name of its resource in the API.
     pub const fn resource(self) -> &'static str {
@@ -34,6 +42,7 @@ impl Kind {
             Kind::Federation => "federations",
             Kind::RoleBinding => "rolebindings",
             Kind::UsagePlan => "usageplans",
+            Kind::CredentialRequest => "credentialrequests",
         }
     }
 
@@ -45,6 +54,7 @@ impl Kind {
             Kind::Federation => "idfed",
             Kind::RoleBinding => "idrb",
             Kind::UsagePlan => "idplan",
+            Kind::CredentialRequest => "idreq",
         }
     }
 
@@ -56,6 +66,7 @@ impl Kind {
             Kind::Federation => "Federation",
             Kind::RoleBinding => "RoleBinding",
             Kind::UsagePlan => "UsagePlan",
+            Kind::CredentialRequest => "CredentialRequest",
         }
     }
 }
@@ -71,7 +82,10 @@ impl FromStr for Kind {
             lower == kind.resource() || lower == kind.name().to_ascii_lowercase() || lower == kind.short_name()
         };
         Kind::ALL.iter().find(known).copied().ok_or_else(|| {
-            format!("`{text}` is no kind of idm: use identitypolicy, credential, federation, rolebinding or usageplan")
+            format!(
+                "`{text}` is no kind of idm: use identitypolicy, credential, federation, rolebinding, usageplan or \
+                 credentialrequest"
+            )
         })
     }
 }
@@ -81,7 +95,7 @@ impl FromStr for Kind {
 pub enum Verb {
     /// Get, list and watch.
     Read,
-    /// Create an object.
+    /// Create an object. Of a CredentialRequest: ask, in the own name only, and withdraw what one asked for.
     Create,
     /// Change an object, except for the parts that an action has for itself.
     Update,
@@ -92,7 +106,8 @@ pub enum Verb {
     /// Suspend a Credential (`spec.suspend` becomes true), or revoke keys of it by the annotation
     /// `identity-manager.io/revoke-keys`.
     Revoke,
-    /// Approve requests for access to Credentials, at the doors that have requests.
+    /// Answer CredentialRequests of others. To approve one makes a Credential, so that takes `Create` of Credentials
+    /// beside it.
     Approve,
     /// Decide where a policy is in force: its `spec.targetRefs`, also of a new one.
     Deploy,
@@ -182,7 +197,7 @@ impl Permission {
     }
 
     const fn bit(self) -> u64 {
-        1 << (self.kind as u64 * 12 + self.verb as u64)
+        1 << (self.kind as u64 * 10 + self.verb as u64)
     }
 }
 
@@ -245,8 +260,8 @@ mod tests {
     #[test]
     fn every_permission_has_a_bit_of_its_own() {
         let all: Vec<_> = Permission::all().collect();
-        assert_eq!(all.len(), 27);
-        assert_eq!(PermissionSet::everything().0.count_ones(), 27);
+        assert_eq!(all.len(), 31);
+        assert_eq!(PermissionSet::everything().0.count_ones(), 31);
         assert!(Permission::new(Verb::Rotate, Kind::Federation).is_none());
     }
 }

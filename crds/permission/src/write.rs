@@ -29,6 +29,13 @@ pub enum Need {
     Permission(Permission, Scope),
     /// A role at a place that includes the role that is given to others there.
     Grant(Role, Scope),
+    /// To be the person of this name; the text says why.
+    Be(String, &'static str),
+    /// To be somebody else than the person of this name; the text says why.
+    BeAnother(String, &'static str),
+    /// To withdraw a request at a place: what the person of this name does with the permission to ask, and others with
+    /// the permission to delete.
+    Withdraw(String, Scope),
     /// No person may do it.
     Never(&'static str),
 }
@@ -42,10 +49,27 @@ pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system
         match need {
             Need::Permission(permission, place) => can(bindings, person, permission, &place).map(drop)?,
             Need::Grant(role, place) => may_grant(bindings, person, &role, &place).map(drop)?,
-            Need::Never(why) => return Err(Denial::of_nobody(why, write.namespace)),
+            Need::Be(name, why) if person.username != name => return Err(never(write, why)),
+            Need::BeAnother(name, why) if person.username == name => return Err(never(write, why)),
+            Need::Be(..) | Need::BeAnother(..) => {}
+            Need::Withdraw(name, place) => {
+                let holds = |verb| {
+                    let permission = Permission { kind: Kind::CredentialRequest, verb };
+                    can(bindings, person, permission, &place).map(drop)
+                };
+                if person.username != name || holds(Verb::Create).is_err() {
+                    holds(Verb::Delete)?;
+                }
+            }
+            Need::Never(why) => return Err(never(write, why)),
         }
     }
     Ok(())
+}
+
+/// The denial of a write that no permission allows.
+fn never(write: &Write<'_>, why: &str) -> Denial {
+    Denial::of_nobody(why, write.namespace)
 }
 
 /// The place of an object: the scope of a RoleBinding, the team of everything else.
@@ -72,6 +96,9 @@ pub fn needs(write: &Write<'_>, system: &str) -> Vec<Need> {
             all.extend(need(Verb::Create, place(new)));
             all.extend(need(Verb::Deploy, place(new)));
         }
+        (Some(old), None) if kind == Kind::CredentialRequest => {
+            all.push(Need::Withdraw(requester(old), place(old)));
+        }
         (Some(old), None) => all.extend(need(Verb::Delete, place(old))),
         (Some(old), Some(new)) => {
             let change = Change::of(kind, old, new);
@@ -88,6 +115,51 @@ pub fn needs(write: &Write<'_>, system: &str) -> Vec<Need> {
     }
     if let Some(new) = new {
         all.extend(given_by(write, new, system));
+        if kind == Kind::CredentialRequest {
+            all.extend(of_request(old, new, &place(new)));
+        }
+    }
+    all
+}
+
+fn requester(request: &Value) -> String {
+    request["spec"]["requester"]["username"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The needs of what a write does to a request beside other changes: to ask, to answer, to say that the key is there.
+fn of_request(old: Option<&Value>, new: &Value, place: &Scope) -> Vec<Need> {
+    let has = |object: &Value, part: &str| object["spec"].get(part).is_some();
+    let Some(old) = old else {
+        let is_answered = has(new, "approval") || has(new, "received");
+        let early = is_answered.then_some(Need::Never("a request is made without an answer"));
+        let own = Need::Be(requester(new), "a request is made in the own name");
+        return [own].into_iter().chain(early).collect();
+    };
+    let changes = |part: &str| old["spec"].get(part) != new["spec"].get(part);
+    let mut all = Vec::new();
+    if changes("approval") {
+        let answer = &new["spec"]["approval"];
+        if has(old, "approval") || !has(new, "approval") {
+            all.push(Need::Never("a request is answered once"));
+        }
+        let by = answer["by"]["username"].as_str().unwrap_or_default().to_owned();
+        all.push(Need::Be(by, "a request is answered in the own name"));
+        all.push(Need::BeAnother(requester(new), "nobody answers their own request"));
+        if old["status"]["hash"].as_str().is_none_or(|hash| answer["hash"] != hash) {
+            all.push(Need::Never("the answer is to another request: read it again"));
+        }
+        let approves = answer["decision"] == "Approved";
+        let verbs = [Some(Verb::Approve), approves.then_some(Verb::Create)];
+        let of_credentials = |verb| Need::Permission(Permission { kind: Kind::Credential, verb }, place.clone());
+        all.extend(verbs.into_iter().flatten().map(of_credentials));
+    }
+    if changes("received") {
+        all.push(Need::Be(requester(new), "only the requester says that the key was received"));
+        if old["status"].get("encryptedKey").is_none() {
+            all.push(Need::Never("there is no key to receive"));
+        }
+        let asks = Permission { kind: Kind::CredentialRequest, verb: Verb::Create };
+        all.push(Need::Permission(asks, place.clone()));
     }
     all
 }
@@ -118,7 +190,7 @@ fn given_by(write: &Write<'_>, new: &Value, system: &str) -> Vec<Need> {
             let binds = Permission::new(Verb::Create, Kind::RoleBinding).filter(|_| gives);
             binds.map(|binds| Need::Permission(binds, project)).into_iter().collect()
         }
-        Kind::IdentityPolicy | Kind::Credential | Kind::UsagePlan => Vec::new(),
+        Kind::IdentityPolicy | Kind::Credential | Kind::UsagePlan | Kind::CredentialRequest => Vec::new(),
     }
 }
 
@@ -148,12 +220,13 @@ impl Change {
         let asked = |object: &Value, what: &str| object["metadata"]["annotations"].get(what).cloned();
         let asks = |what: &str| asked(old, what) != asked(new, what);
         let revokes = kind == Kind::Credential && (suspended(new) && !suspended(old) || asks(REVOKE_ANNOTATION));
-        let part = match kind {
-            Kind::Credential => "suspend",
-            Kind::IdentityPolicy => "targetRefs",
-            Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => "",
+        let parts: &[&str] = match kind {
+            Kind::Credential => &["suspend"],
+            Kind::IdentityPolicy => &["targetRefs"],
+            Kind::CredentialRequest => &["approval", "received"],
+            Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => &[],
         };
-        let edits = differs(&old["spec"], &new["spec"], &[part])
+        let edits = differs(&old["spec"], &new["spec"], parts)
             || kind == Kind::Credential && suspended(old) && !suspended(new)
             || differs(&old["metadata"]["annotations"], &new["metadata"]["annotations"], requests(kind))
             || ["labels", "finalizers", "ownerReferences"]
@@ -164,7 +237,7 @@ impl Change {
             edits,
             rotates: Verb::Rotate.is_of(kind) && asks(ROTATE_ANNOTATION),
             revokes,
-            deploys: kind == Kind::IdentityPolicy && old["spec"].get(part) != new["spec"].get(part),
+            deploys: kind == Kind::IdentityPolicy && old["spec"].get("targetRefs") != new["spec"].get("targetRefs"),
         }
     }
 }
@@ -174,7 +247,7 @@ pub(crate) const fn requests(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Credential => &[ROTATE_ANNOTATION, REVOKE_ANNOTATION],
         Kind::IdentityPolicy => &[ROTATE_ANNOTATION],
-        Kind::Federation | Kind::RoleBinding | Kind::UsagePlan => &[],
+        Kind::Federation | Kind::RoleBinding | Kind::UsagePlan | Kind::CredentialRequest => &[],
     }
 }
 

@@ -185,6 +185,7 @@ impl Known {
             Kind::Credential => world.credentials.iter().find_map(|object| label(&object.meta)),
             Kind::Federation => world.federations.iter().find_map(|object| label(&object.meta)),
             Kind::UsagePlan => world.usage_plans.iter().find_map(|object| label(&object.meta)),
+            Kind::CredentialRequest => world.requests.iter().find_map(|object| label(&object.meta)),
             Kind::RoleBinding => {
                 let object = world.role_bindings.iter().find(|object| object.meta.name == name);
                 object.map(|object| object.spec.scope.team.as_ref().map(|team| team.name.clone()))

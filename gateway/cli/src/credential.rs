@@ -1,6 +1,7 @@
 //! Credentials of a folder or of a cluster: made, shown, rotated and revoked. A key is printed once, by the command
 //! that made it.
 
+mod request;
 mod shown;
 mod signature;
 
@@ -30,6 +31,18 @@ pub(crate) enum Credential {
     Rotate(Rotate),
     /// Refuse keys from now on, for good
     Revoke(Revoke),
+    /// Ask for a Credential, which somebody else approves
+    Request(request::Request),
+    /// List requests for Credentials
+    Requests(request::Requests),
+    /// Approve a request of somebody else: the operator makes the Credential
+    Approve(request::Approve),
+    /// Reject a request of somebody else
+    Reject(request::Reject),
+    /// Print the key of an approved request, once
+    Receive(request::Receive),
+    /// Withdraw an own request; the Credential that it gave ends with it
+    Withdraw(request::Withdraw),
 }
 
 /// Print a new API key, or the Secret that holds it
@@ -193,6 +206,12 @@ impl Credential {
             Credential::Create(create) => create.run().await?,
             Credential::Rotate(rotate) => rotate.run().await?,
             Credential::Revoke(revoke) => revoke.run().await?,
+            Credential::Request(request) => return request.run().await,
+            Credential::Requests(requests) => return requests.run().await,
+            Credential::Approve(approve) => return approve.run().await,
+            Credential::Reject(reject) => return reject.run().await,
+            Credential::Receive(receive) => return receive.run().await,
+            Credential::Withdraw(withdraw) => return withdraw.run().await,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -57,8 +57,8 @@ impl FromStr for ObjectKind {
             "Service" => Ok(ObjectKind::Service),
             _ => Err(Failure::new(
                 Code::NotFound,
-                "there are the kinds IdentityPolicy, Credential, Federation, RoleBinding, UsagePlan, Gateway, \
-                 HTTPRoute and Service",
+                "there are the kinds IdentityPolicy, Credential, Federation, RoleBinding, UsagePlan, \
+                 CredentialRequest, Gateway, HTTPRoute and Service",
             )),
         }
     }

@@ -18,6 +18,7 @@ mod kind;
 mod manager;
 mod openapi;
 mod place;
+mod requests;
 mod server;
 mod session;
 mod table;
@@ -31,5 +32,6 @@ pub use credential::{
 pub use guard::Scheme;
 pub use manager::{FolderOptions, Manager, StartError};
 pub use place::cluster::ClusterOptions;
+pub use requests::{ClusterRequests, LabelView, NewRequest, RequestView};
 pub use server::ManagerServer;
 pub use tls::{ServerTls, TlsError};

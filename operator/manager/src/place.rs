@@ -8,16 +8,19 @@ mod summary;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use idm_api::v1alpha1::RequestDecision;
 use idm_compile::{Compiled, World};
 use idm_permission::{Denial, Permission};
 use idm_types::{Redacted, Timestamp};
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
+use crate::requests::{NewRequest, RequestView};
 use crate::session::{Access, Person};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
 use crate::wire::federation::TriedLoginView;
+use crate::wire::request::RequestList;
 use crate::wire::{Allowed, CheckDraft, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
 
 /// Which part of a list is asked for.
@@ -172,4 +175,51 @@ pub(crate) trait Place: Send + Sync {
         name: &'a str,
         key: Option<String>,
     ) -> Later<'a, Revoked>;
+
+    /// Requests for Credentials, of one namespace or of all.
+    fn requests<'a>(&'a self, _person: &'a Person, _namespace: Option<&'a str>) -> Later<'a, RequestList> {
+        nobody_vouches()
+    }
+
+    fn request<'a>(&'a self, _person: &'a Person, _namespace: &'a str, _name: &'a str) -> Later<'a, RequestView> {
+        nobody_vouches()
+    }
+
+    fn ask<'a>(&'a self, _person: &'a Person, _namespace: &'a str, _new: NewRequest) -> Later<'a, RequestView> {
+        nobody_vouches()
+    }
+
+    /// The decision, the hash of the request that was read, the reason.
+    fn answer<'a>(
+        &'a self,
+        _person: &'a Person,
+        _namespace: &'a str,
+        _name: &'a str,
+        _answer: (RequestDecision, String, Option<String>),
+    ) -> Later<'a, RequestView> {
+        nobody_vouches()
+    }
+
+    /// The requester has the key of the request of this uid.
+    fn received<'a>(
+        &'a self,
+        _person: &'a Person,
+        _namespace: &'a str,
+        _name: &'a str,
+        _uid: String,
+    ) -> Later<'a, RequestView> {
+        nobody_vouches()
+    }
+
+    /// The request of this uid goes, with what it gave.
+    fn withdraw<'a>(&'a self, _person: &'a Person, _namespace: &'a str, _name: &'a str, _uid: String) -> Later<'a, ()> {
+        nobody_vouches()
+    }
+}
+
+/// A folder has one person, whom a code stands for: nobody there is somebody else than the requester.
+fn nobody_vouches<'a, T: Send + 'a>() -> Later<'a, T> {
+    let why = "requests are answered by somebody else than the requester, and in a folder everybody is the same \
+               person: use a cluster, or make the Credential";
+    Box::pin(async move { Err(Failure::new(Code::NotConfigured, why)) })
 }

@@ -155,7 +155,57 @@ fn read<B: DeserializeOwned>(body: Value) -> Result<B, Failure> {
 
 /// Every endpoint there is.
 pub(crate) fn endpoints() -> Arc<[Endpoint]> {
-    objects().into_iter().chain(questions()).collect()
+    objects().into_iter().chain(requests()).chain(questions()).collect()
+}
+
+/// Requests for Credentials.
+fn requests() -> Vec<Endpoint> {
+    use Needs::Session;
+    let one = "/api/v1/requests/{namespace}/{name}";
+    let asks = Needs::Verb(Verb::Create, Kind::CredentialRequest);
+    let answers = Needs::Verb(Verb::Approve, Kind::Credential);
+    let post = || Method::POST;
+    vec![
+        Endpoint::get("listRequests", "/api/v1/requests", Session, api::requests::list)
+            .reads(&["namespace", "whose"])
+            .says("Requests for Credentials, the newest first: mine, those of others, or all"),
+        Endpoint::get("getRequest", one, Needs::Verb(Verb::Read, Kind::CredentialRequest), api::requests::get)
+            .says("One request; for its requester with the encrypted key, until it was received"),
+        Endpoint::with("askForCredential", post(), "/api/v1/requests/{namespace}", asks, api::requests::ask)
+            .says("Asks for a Credential, in the name of the person of the session"),
+        Endpoint::with(
+            "withdrawRequest",
+            post(),
+            "/api/v1/requests/{namespace}/{name}/withdraw",
+            asks,
+            api::requests::withdraw,
+        )
+        .says("Withdraws an own request; what it gave ends with it"),
+        Endpoint::with(
+            "receivedKey",
+            post(),
+            "/api/v1/requests/{namespace}/{name}/received",
+            asks,
+            api::requests::received,
+        )
+        .says("The requester has the key: its ciphertext is removed"),
+        Endpoint::with(
+            "approveRequest",
+            post(),
+            "/api/v1/requests/{namespace}/{name}/approve",
+            answers,
+            api::requests::approve,
+        )
+        .says("Approves the request of this hash, which is somebody else's: the operator makes the Credential"),
+        Endpoint::with(
+            "rejectRequest",
+            post(),
+            "/api/v1/requests/{namespace}/{name}/reject",
+            answers,
+            api::requests::reject,
+        )
+        .says("Rejects the request of this hash, with a reason that the requester reads"),
+    ]
 }
 
 /// Sessions, and objects with their keys.

@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod federation;
 pub(crate) mod llm;
 pub(crate) mod preview;
+pub(crate) mod request;
 
 use std::collections::BTreeMap;
 

@@ -290,6 +290,9 @@ proptest! {
 fn nothing_but_objects_of_ours_is_recorded() {
     let ours: Vec<&str> = Kind::OURS.iter().map(|kind| kind.name()).collect();
     let kinds: Vec<Value> = idm_api::crds().iter().map(|crd| json!(crd.spec.names.kind)).collect();
-    assert_eq!(json!(ours), json!(["IdentityPolicy", "Credential", "Federation", "RoleBinding", "UsagePlan"]));
+    assert_eq!(
+        json!(ours),
+        json!(["IdentityPolicy", "Credential", "Federation", "RoleBinding", "UsagePlan", "CredentialRequest"])
+    );
     assert!(kinds.iter().all(|kind| ours.contains(&kind.as_str().unwrap())), "every kind is recorded: {kinds:?}");
 }

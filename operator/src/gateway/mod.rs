@@ -32,7 +32,7 @@ pub(crate) use observe::{Observed, Running, observe, pods, reads_shards};
 pub(crate) use part::{is_name, is_of, name};
 pub(crate) use seal::{Sealed, ToSeal, seal};
 pub(crate) use shards::{Stored, empty as empty_shards, write as write_shards};
-pub(crate) use status::publish;
+pub(crate) use status::{conditions, note, publish};
 pub use telemetry::Telemetry;
 
 use crate::sealing::GatewaySealing;

@@ -51,7 +51,8 @@ pub(crate) async fn publish(
     }
     let ended: HashSet<&str> = compiled.credentials.ended.iter().map(|key| key.credential.name.as_str()).collect();
     let (mut states, mut writes) = (Vec::new(), Vec::new());
-    for &kind in Kind::OURS {
+    // Requests are told of where they are worked on.
+    for &kind in Kind::OURS.iter().filter(|kind| **kind != Kind::CredentialRequest) {
         for object in context.store.list(kind, &world.namespace) {
             if object.metadata.deletion_timestamp.is_some() {
                 continue;
@@ -275,7 +276,7 @@ fn text(finding: &Finding) -> String {
 
 /// Conditions as JSON; one that keeps its status keeps its transition time. Control characters in messages are
 /// made visible, because pods, providers and the authors of objects wrote parts of them.
-pub(super) fn conditions(
+pub(crate) fn conditions(
     old: Option<&Value>,
     generation: i64,
     verdicts: impl Iterator<Item = (&'static str, &'static str, &'static str, String)>,
@@ -344,7 +345,7 @@ pub(super) async fn patch_status(
 }
 
 /// A message for an event: at most 1,024 bytes, because the API server refuses a longer one.
-fn note(message: &str) -> String {
+pub(crate) fn note(message: &str) -> String {
     let mut note = String::new();
     for c in visible(message).chars() {
         if note.len() + c.len_utf8() > 1024 {

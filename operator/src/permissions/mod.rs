@@ -14,6 +14,7 @@ use std::time::Duration;
 use idm_api::v1alpha1::RoleBinding;
 use idm_compile::{Cause, Compiled, Condition, ObjectId, PermissionSettings, World, permissions};
 use idm_permission::{Binding, Bindings, rbac};
+use idm_types::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use tokio::sync::Notify;
@@ -38,6 +39,8 @@ enum Guard {
     InForce {
         /// Of the policy.
         uid: String,
+        /// Policy and binding exist since then, as the API server says.
+        since: Timestamp,
     },
     /// It does not narrow what is granted.
     Weak {
@@ -54,11 +57,22 @@ impl Guard {
     fn after_doubt(&self, looks: u32, why: String) -> Self {
         match self {
             Guard::InForce { .. } | Guard::Unknown if looks < 2 => self.clone(),
-            Guard::InForce { uid } => Guard::Weak { uid: Some(uid.clone()), why },
+            Guard::InForce { uid, .. } => Guard::Weak { uid: Some(uid.clone()), why },
             Guard::Weak { uid, .. } => Guard::Weak { uid: uid.clone(), why },
             Guard::Unknown => Guard::Weak { uid: None, why },
         }
     }
+}
+
+/// Whether names that an object has can be believed: the guard compares them with those of the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Trust {
+    /// The guard was not looked at yet.
+    Unknown,
+    /// It is not in force, and why.
+    Weak(String),
+    /// It is in force, and there since this time.
+    Since(Timestamp),
 }
 
 /// The last writes: the RoleBindings, by namespace and name, with their generations.
@@ -87,6 +101,26 @@ impl Board {
 
     fn guard(&self) -> Guard {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the guard vouches for names now.
+    pub(crate) fn trust(&self) -> Trust {
+        match self.guard() {
+            Guard::Unknown => Trust::Unknown,
+            Guard::Weak { why, .. } => Trust::Weak(why),
+            Guard::InForce { since, .. } => Trust::Since(since),
+        }
+    }
+
+    /// Believes in the guard as a test says.
+    #[cfg(test)]
+    pub(crate) fn believe(&self, trust: Trust) {
+        let uid = || "u".to_owned();
+        self.set_guard(match trust {
+            Trust::Unknown => Guard::Unknown,
+            Trust::Weak(why) => Guard::Weak { uid: Some(uid()), why },
+            Trust::Since(since) => Guard::InForce { uid: uid(), since },
+        });
     }
 
     /// Returns whether it differs from before.
@@ -135,9 +169,10 @@ async fn watch_guard(context: &Context) {
         if !context.store.is_synced() {
             continue;
         }
-        // A look costs a write that is refused; without bindings nothing rests on the guard.
+        // A look costs a write that is refused; without bindings and requests nothing rests on the guard.
         let (bindings, _) = read(&context.store, &settings(context));
-        let guard = if bindings.0.is_empty() { Guard::Unknown } else { probe.look(context).await };
+        let rests = !bindings.0.is_empty() || !context.store.namespaces(Kind::CredentialRequest).is_empty();
+        let guard = if rests { probe.look(context).await } else { Guard::Unknown };
         if !board.set_guard(guard.clone()) {
             continue;
         }
@@ -146,6 +181,7 @@ async fn watch_guard(context: &Context) {
         }
         board.guard_changed.notify_one();
         board.wake.notify_one();
+        context.requests.wake();
     }
 }
 
@@ -189,7 +225,7 @@ async fn grant(context: &Context, queue: &Queue) {
 fn wanted(bindings: &Bindings, guard: &Guard) -> Vec<rbac::Native> {
     let (uid, in_force) = match guard {
         Guard::Unknown | Guard::Weak { uid: None, .. } => return Vec::new(),
-        Guard::InForce { uid } => (uid, true),
+        Guard::InForce { uid, .. } => (uid, true),
         Guard::Weak { uid: Some(uid), .. } => (uid, false),
     };
     let mut all = rbac::compile(bindings);

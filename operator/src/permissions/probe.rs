@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use idm_permission::guard;
+use idm_types::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
@@ -63,22 +64,28 @@ impl Probe {
         };
         let uid = policy.uid().unwrap_or_default();
         match self.weakness(context, policy).await {
-            Ok(None) => Look::Certain(Guard::InForce { uid }),
-            Ok(Some(why)) => Look::Certain(Guard::Weak { uid: Some(uid), why }),
+            Ok(Ok(since)) => Look::Certain(Guard::InForce { uid, since }),
+            Ok(Err(why)) => Look::Certain(Guard::Weak { uid: Some(uid), why }),
             Err(error) => Look::Uncertain(format!("the guard cannot be tried: {error:#}")),
         }
     }
 
-    async fn weakness(&mut self, context: &Context, policy: DynamicObject) -> anyhow::Result<Option<String>> {
+    /// Since when policy and binding are there, or the fault in them.
+    async fn weakness(
+        &mut self,
+        context: &Context,
+        policy: DynamicObject,
+    ) -> anyhow::Result<Result<Timestamp, String>> {
         let (kind, plural) = ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings");
         let Some(binding) = find(&context.client, kind, plural).await? else {
-            return Ok(Some(format!("ValidatingAdmissionPolicyBinding `{}` is missing", guard::NAME)));
+            return Ok(Err(format!("ValidatingAdmissionPolicyBinding `{}` is missing", guard::NAME)));
         };
         if !guard::is_intact(&context.settings.operator_namespace, &policy.data, &binding.data) {
             let chart = "apply the chart of this version again";
-            return Ok(Some(format!("ValidatingAdmissionPolicy or binding `{}` was changed: {chart}", guard::NAME)));
+            return Ok(Err(format!("ValidatingAdmissionPolicy or binding `{}` was changed: {chart}", guard::NAME)));
         }
-        self.refused(context).await
+        let since = created(&policy).max(created(&binding));
+        Ok(self.refused(context).await?.map_or(Ok(since), Err))
     }
 
     /// Tries a write that the guard must refuse.
@@ -118,6 +125,12 @@ impl Probe {
         self.canary = Some((client.clone(), Instant::now() + Duration::from_secs(TOKEN_SECONDS as u64 / 2)));
         Ok(client)
     }
+}
+
+/// A time before 1970 is 1970.
+fn created(object: &DynamicObject) -> Timestamp {
+    let time = object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
+    Timestamp(time.and_then(|time| u64::try_from(time).ok()).unwrap_or(0))
 }
 
 async fn find(client: &Client, kind: &str, plural: &str) -> Result<Option<DynamicObject>, kube::Error> {

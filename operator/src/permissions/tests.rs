@@ -16,7 +16,7 @@ fn bindings() -> Bindings {
 #[test]
 fn r01_what_the_guard_narrows_goes_with_it() {
     let uid = || "u".to_owned();
-    let strong = wanted(&bindings(), &Guard::InForce { uid: uid() });
+    let strong = wanted(&bindings(), &Guard::InForce { uid: uid(), since: Timestamp(0) });
     assert!(strong.iter().any(|native| native.guarded));
     assert!(strong.iter().all(|native| native.body["metadata"]["ownerReferences"][0]["uid"] == "u"));
     let weak = wanted(&bindings(), &Guard::Weak { uid: Some(uid()), why: "changed".into() });
@@ -41,14 +41,14 @@ fn a_binding_says_why_it_is_not_granted() {
     let (cause, message) = not_granted(&ana, &weak, true).expect("a finding");
     assert_eq!((cause, message.as_str()), (Cause::GuardNotInForce, "it was changed; what it narrows is taken back"));
     assert!(not_granted(&pam, &weak, true).is_some());
-    let strong = Guard::InForce { uid: "u".into() };
+    let strong = Guard::InForce { uid: "u".into(), since: Timestamp(0) };
     assert_eq!(not_granted(&ana, &strong, true), None);
     assert_eq!(not_granted(&ana, &strong, false).map(|(cause, _)| cause), Some(Cause::NotGranted));
 }
 
 #[test]
 fn one_lost_connection_takes_nothing_away_and_two_do() {
-    let strong = Guard::InForce { uid: "u".into() };
+    let strong = Guard::InForce { uid: "u".into(), since: Timestamp(0) };
     assert_eq!(strong.after_doubt(1, "no answer".into()), strong);
     let weak = Guard::Weak { uid: Some("u".into()), why: "no answer".into() };
     assert_eq!(strong.after_doubt(2, "no answer".into()), weak);

@@ -73,6 +73,8 @@ pub(crate) struct ApiServer {
     writes: std::sync::atomic::AtomicUsize,
     /// The number of writes of Secrets that are taken until the server fails.
     writes_left: std::sync::atomic::AtomicUsize,
+    /// CredentialRequests, and the Credentials that were made for them, by path.
+    requests: Mutex<BTreeMap<String, Value>>,
     /// The last status of each object, by its path.
     statuses: Mutex<std::collections::BTreeMap<String, Value>>,
 }
@@ -99,6 +101,7 @@ impl ApiServer {
             refused: Mutex::default(),
             writes: 2000.into(),
             writes_left: usize::MAX.into(),
+            requests: Mutex::default(),
             statuses: Mutex::default(),
         })
     }
@@ -132,8 +135,13 @@ impl ApiServer {
     }
 
     /// Refuses writes at a path that ends so.
-    pub(super) fn refuse(&self, path: &str) {
+    pub(crate) fn refuse(&self, path: &str) {
         self.refused.lock().unwrap().push(path.to_owned());
+    }
+
+    /// Refuses nothing any more.
+    pub(crate) fn refuse_nothing(&self) {
+        self.refused.lock().unwrap().clear();
     }
 
     /// The last bundle of the namespace's own gateway.
@@ -171,6 +179,9 @@ impl ApiServer {
         let name = path.rsplit('/').next().unwrap_or_default();
         if method != Method::GET {
             self.written.lock().unwrap().push(path.to_owned());
+        }
+        if let Some(answer) = self.of_requests(method, path, body) {
+            return answer;
         }
         if name == "status" {
             let status: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -213,6 +224,69 @@ impl ApiServer {
             // Objects of gateways, statuses and events.
             None => self.applies(method, path, body),
         }
+    }
+
+    /// A request for a Credential as it is stored now.
+    pub(crate) fn request(&self, name: &str) -> Option<Value> {
+        self.requests.lock().unwrap().get(&of_ours("credentialrequests", name)).cloned()
+    }
+
+    /// A Credential that was made for a request.
+    pub(crate) fn made(&self, name: &str) -> Option<Value> {
+        self.requests.lock().unwrap().get(&of_ours("credentials", name)).cloned()
+    }
+
+    /// Stores a request or a Credential, in place of one of its name; returns it in its new version.
+    pub(crate) fn put(&self, resource: &str, object: &Value) -> Value {
+        let mut object = object.clone();
+        self.renew(&mut object);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        self.requests.lock().unwrap().insert(of_ours(resource, name), object.clone());
+        object
+    }
+
+    /// Gives an object another version.
+    fn renew(&self, object: &mut Value) {
+        let number = self.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        object["metadata"]["resourceVersion"] = number.to_string().into();
+    }
+
+    /// The work on requests: they are read and get a status, and Credentials are made.
+    fn of_requests(&self, method: &Method, path: &str, body: &[u8]) -> Option<Response<Body>> {
+        let written: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut all = self.requests.lock().unwrap();
+        if path == of_ours("credentials", "").trim_end_matches('/') && method == Method::POST {
+            if self.refused.lock().unwrap().iter().any(|end| path.ends_with(end.as_str())) {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500});
+                return Some(answered(StatusCode::INTERNAL_SERVER_ERROR, &status));
+            }
+            let name = written["metadata"]["name"].as_str().unwrap_or_default();
+            all.insert(of_ours("credentials", name), written.clone());
+            return Some(answered(StatusCode::CREATED, &written));
+        }
+        let is_status = path.ends_with("/status");
+        let object = path.trim_end_matches("/status");
+        let is_request = object.starts_with(&of_ours("credentialrequests", ""));
+        let is_credential = object.starts_with(&of_ours("credentials", ""));
+        if method == Method::GET && (is_request || is_credential) {
+            return Some(Self::found(all.get(object)));
+        }
+        if !(is_request && is_status) {
+            return None;
+        }
+        let known = all.get_mut(object)?;
+        if written["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"] {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict",
+                "code": 409});
+            return Some(answered(StatusCode::CONFLICT, &status));
+        }
+        self.renew(known);
+        for (member, value) in written["status"].as_object()? {
+            known["status"][member] = value.clone();
+        }
+        let status = known["status"].as_object_mut()?;
+        status.retain(|_, value| !value.is_null());
+        Some(answered(StatusCode::OK, known))
     }
 
     fn applies(&self, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
@@ -305,7 +379,7 @@ impl ApiServer {
     }
 
     /// Fails when this many more Secrets were written.
-    pub(super) fn fail_after(&self, writes: usize) {
+    pub(crate) fn fail_after(&self, writes: usize) {
         self.writes_left.store(writes, std::sync::atomic::Ordering::Relaxed);
     }
 
@@ -357,6 +431,10 @@ impl ApiServer {
         }
         answered(StatusCode::OK, &kept)
     }
+}
+
+fn of_ours(resource: &str, name: &str) -> String {
+    format!("/apis/identity-manager.io/v1alpha1/namespaces/{NAMESPACE}/{resource}/{name}")
 }
 
 fn is_of_gateway(name: &str) -> bool {

@@ -145,6 +145,7 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
         permissions: crate::permissions::Board::default(),
         permission_issuers: Default::default(),
         heard: tokio::sync::Mutex::default(),
+        requests: crate::requests::Board::new(None),
         changes: crate::changes::Settings { webhook: String::new(), address: None, port: 0, gitops: false },
         change_count: Arc::default(),
         watched_until: None,

@@ -4,6 +4,7 @@ mod baseline;
 mod common;
 mod cors;
 mod credential;
+mod credential_request;
 mod database;
 mod directory;
 mod federation;
@@ -37,6 +38,10 @@ pub use common::{
 };
 pub use cors::Cors;
 pub use credential::{Credential, CredentialSpec, CredentialStatus, Owner, PasswordCredential, PersonCredential};
+pub use credential_request::{
+    CredentialRequest, CredentialRequestSpec, CredentialRequestStatus, MadeCredential, Recipient, RequestApproval,
+    RequestDecision, RequestPerson, RequestedApiKey, RequestedCredential, RequestedLabel,
+};
 pub use database::{DatabaseDigest, DatabaseDirectory, DatabaseEnabled, DatabaseLegacyFormat, DatabaseProduct};
 pub use directory::{
     CredentialValidator, DirectoryTls, LoginSettings, OnOutage, RestAnswer, RestBasic, RestDirectory, RestHeader,

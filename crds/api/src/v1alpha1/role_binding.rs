@@ -88,7 +88,7 @@ pub struct RoleBindingSpec {
      "message": "`ReadSecretMetadata` is a verb of Credential and Federation only"}]))]
 pub struct PermissionRule {
     /// The kinds.
-    #[schemars(length(min = 1, max = 4), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 6), extend("x-kubernetes-list-type" = "set"))]
     pub kinds: Vec<Kind>,
     /// The verbs; each must mean something for each of the kinds.
     #[schemars(length(min = 1, max = 9), extend("x-kubernetes-list-type" = "set"))]

@@ -31,7 +31,7 @@ fn r16_a_thousand_teams_become_one_binding_for_each_role_of_each() {
     let of_roles = native.iter().filter(|native| native.kind == "RoleBinding" && native.name.starts_with("idm:team:"));
     assert_eq!(of_roles.count(), 1000 * roles.len());
     let blocks: Vec<_> = native.iter().filter(|native| native.body["roleRef"]["kind"] == "ClusterRole").collect();
-    assert!(blocks.len() <= 16 * 15, "{} bindings of blocks", blocks.len());
+    assert!(blocks.len() <= 20 * 15, "{} bindings of blocks", blocks.len());
     let largest = blocks.iter().map(|native| native.body.to_string().len()).max().unwrap_or_default();
     assert!(largest < 400_000, "an object of {largest} bytes");
     assert!(took < std::time::Duration::from_secs(20), "{took:?}");
@@ -93,5 +93,5 @@ fn the_system_becomes_objects_of_the_cluster() {
 fn r22_a_wildcard_is_nowhere() {
     let text = format!("{:?}{:?}", blocks(), virtual_rules());
     assert!(!text.contains('*'), "{text}");
-    assert_eq!(blocks().len(), 20);
+    assert_eq!(blocks().len(), 24);
 }

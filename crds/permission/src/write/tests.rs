@@ -264,3 +264,90 @@ proptest! {
         prop_assert!(after.is_subset(&before), "gained {:?}", after.difference(&before).collect::<Vec<_>>());
     }
 }
+
+fn request(by: Option<(&str, &str, &str)>) -> Value {
+    let mut request = json!({
+        "metadata": {"labels": {TEAM_LABEL: "own"}}, "spec": {"requester": {"username": "ana"}, "purpose": "p"},
+        "status": {"hash": "h", "encryptedKey": "e"},
+    });
+    if let Some((decision, by, hash)) = by {
+        request["spec"]["approval"] = json!({"decision": decision, "by": {"username": by}, "hash": hash});
+    }
+    request
+}
+
+/// Bindings with an approver who makes no Credentials himself.
+fn of_requests() -> Bindings {
+    let mut all = bindings(&[
+        ("ana", BuiltInRole::Consumer, Scope::of("shop", Some("own"))),
+        ("omar", BuiltInRole::CredentialManager, Scope::of("shop", Some("own"))),
+        ("ana", BuiltInRole::CredentialManager, Scope::of("shop", Some("other"))),
+    ]);
+    let approve = Permission::new(Verb::Approve, Kind::Credential);
+    all.0.push(Binding {
+        namespace: "shop".into(),
+        name: "c".into(),
+        role: Role::Listed(approve.into_iter().collect()),
+        scope: Scope::of("shop", None),
+        targets: vec![Target::User("rita".into())],
+    });
+    all
+}
+
+#[test]
+fn r87_a_request_is_asked_for_and_answered_in_the_own_name_and_never_by_the_requester() {
+    let all = of_requests();
+    let may = |name: &str, old: Option<&Value>, new: Option<&Value>| {
+        may_write(&all, &person(name), &write(Kind::CredentialRequest, old, new), SYSTEM).is_ok()
+    };
+    let asked = request(None);
+    assert!(may("ana", None, Some(&asked)));
+    assert!(!may("omar", None, Some(&asked)), "in another name");
+    assert!(!may("ana", None, Some(&request(Some(("Approved", "ana", "h"))))), "with an answer");
+    let mut elsewhere = asked.clone();
+    elsewhere["metadata"]["labels"] = json!({});
+    assert!(!may("ana", None, Some(&elsewhere)), "where she may not ask");
+    let answers = |name: &str, decision: &str, by: &str, hash: &str| {
+        may(name, Some(&asked), Some(&request(Some((decision, by, hash)))))
+    };
+    assert!(answers("omar", "Approved", "omar", "h") && answers("omar", "Rejected", "omar", "h"));
+    assert!(!answers("omar", "Approved", "olga", "h"), "in another name");
+    assert!(!answers("omar", "Approved", "omar", "g"), "of another request");
+    assert!(!answers("ana", "Approved", "ana", "h"), "her own");
+    assert!(!answers("rita", "Approved", "rita", "h"), "she may not make a Credential");
+    assert!(answers("rita", "Rejected", "rita", "h"));
+    assert!(!answers("eve", "Approved", "eve", "h"), "a stranger");
+    let approved = request(Some(("Approved", "omar", "h")));
+    assert!(!may("rita", Some(&approved), Some(&request(Some(("Rejected", "rita", "h"))))), "twice");
+    assert!(!may("omar", Some(&approved), Some(&asked)), "taken back");
+    let mut unread = asked.clone();
+    unread["status"] = json!({});
+    assert!(!may("omar", Some(&unread), Some(&approved)), "nobody computed its hash yet");
+    let mut own = asked.clone();
+    own["spec"]["requester"]["username"] = json!("omar");
+    let mut answered = approved.clone();
+    answered["spec"]["requester"]["username"] = json!("omar");
+    assert!(!may("omar", Some(&own), Some(&answered)), "who may approve does not approve their own");
+}
+
+#[test]
+fn only_the_requester_receives_the_key_and_withdraws_without_the_permission_to_delete() {
+    let all = of_requests();
+    let asked = request(None);
+    let may = |name: &str, old: &Value, new: Option<&Value>| {
+        may_write(&all, &person(name), &write(Kind::CredentialRequest, Some(old), new), SYSTEM).is_ok()
+    };
+    let mut received = asked.clone();
+    received["spec"]["received"] = json!(true);
+    assert!(may("ana", &asked, Some(&received)) && !may("omar", &asked, Some(&received)));
+    let mut none = asked.clone();
+    none["status"] = json!({"hash": "h"});
+    assert!(!may("ana", &none, Some(&received)), "there is no key yet");
+    assert!(may("ana", &asked, None) && may("omar", &asked, None) && !may("rita", &asked, None));
+    let mut others = asked.clone();
+    others["spec"]["requester"]["username"] = json!("omar");
+    assert!(!may("ana", &others, None));
+    let mut labelled = asked.clone();
+    labelled["metadata"]["annotations"] = json!({"a": "b"});
+    assert!(!may("ana", &asked, Some(&labelled)) && may("omar", &asked, Some(&labelled)));
+}

@@ -62,12 +62,16 @@ pub(super) fn print(all: &[Shown], form: Form) {
         let expires = if of.suspended { "suspended".to_owned() } else { dash(&of.expires) };
         [of.name.clone(), of.kind.clone(), dash(&of.owner), expires, keys_in_short(of)]
     });
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
+    table(std::iter::once(head).chain(rows).collect());
+}
+
+/// Prints rows, each column as wide as it needs; the first row is the head.
+pub(super) fn table(rows: Vec<[String; 5]>) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2), width(3)];
-    for [name, kind, owner, expires, keys] in &rows {
+    for [first, second, third, fourth, last] in &rows {
         let [a, b, c, d] = widths;
-        say!("{name:a$}  {kind:b$}  {owner:c$}  {expires:d$}  {keys}");
+        say!("{first:a$}  {second:b$}  {third:c$}  {fourth:d$}  {last}");
     }
 }
 

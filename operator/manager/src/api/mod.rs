@@ -10,6 +10,7 @@ pub(crate) mod llm;
 pub(crate) mod me;
 pub(crate) mod objects;
 pub(crate) mod preview;
+pub(crate) mod requests;
 pub(crate) mod schemas;
 pub(crate) mod session;
 pub(crate) mod views;

@@ -12,6 +12,7 @@ mod owner;
 mod reach;
 mod read;
 mod request;
+mod requests;
 mod view;
 mod world;
 mod write;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use idm_api::v1alpha1::RequestDecision;
 use idm_audit::ship::Elasticsearch;
 use idm_permission::{Permission, Verb};
 use idm_types::{Clock, Timestamp};
@@ -28,9 +30,11 @@ use kube::Client;
 use super::{AuditScope, Draft, ListQuery, Namespaces, ObjectRef, Place, Understood};
 use crate::failure::{Code, Failure};
 use crate::manager::StartError;
+use crate::requests::{NewRequest, RequestView};
 use crate::session::{Access, Person, TokenId};
 use crate::table::Later;
 use crate::wire::audit::{Expiring, Failing};
+use crate::wire::request::RequestList;
 use crate::wire::{Allowed, Checked, GatewayView, MadeKey, Mode, NewCredential, ObjectView, Page, Revoked};
 use identity::ApiServer;
 use names::Named;
@@ -247,6 +251,51 @@ impl Place for ClusterPlace {
         Box::pin(
             async move { credentials::revoke(&self.caller(person)?.client, namespace, name, key.as_deref()).await },
         )
+    }
+
+    fn requests<'a>(&'a self, person: &'a Person, namespace: Option<&'a str>) -> Later<'a, RequestList> {
+        Box::pin(async move {
+            let namespaces = self.asked(person, namespace).await?;
+            requests::list(&self.caller(person)?, &self.reach, &person.name, &namespaces).await
+        })
+    }
+
+    fn request<'a>(&'a self, person: &'a Person, namespace: &'a str, name: &'a str) -> Later<'a, RequestView> {
+        Box::pin(
+            async move { requests::one(&self.caller(person)?, &self.reach, &person.name, (namespace, name)).await },
+        )
+    }
+
+    fn ask<'a>(&'a self, person: &'a Person, namespace: &'a str, new: NewRequest) -> Later<'a, RequestView> {
+        Box::pin(async move { requests::ask(&self.caller(person)?.client, &person.name, namespace, new).await })
+    }
+
+    fn answer<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+        name: &'a str,
+        answer: (RequestDecision, String, Option<String>),
+    ) -> Later<'a, RequestView> {
+        Box::pin(async move {
+            requests::answer(&self.caller(person)?.client, &person.name, (namespace, name), answer).await
+        })
+    }
+
+    fn received<'a>(
+        &'a self,
+        person: &'a Person,
+        namespace: &'a str,
+        name: &'a str,
+        uid: String,
+    ) -> Later<'a, RequestView> {
+        Box::pin(async move {
+            requests::received(&self.caller(person)?.client, &person.name, (namespace, name), &uid).await
+        })
+    }
+
+    fn withdraw<'a>(&'a self, person: &'a Person, namespace: &'a str, name: &'a str, uid: String) -> Later<'a, ()> {
+        Box::pin(async move { requests::withdraw(&self.caller(person)?.client, (namespace, name), &uid).await })
     }
 }
 

@@ -64,6 +64,12 @@ pub(crate) fn summary(object: &Value, kind: ObjectKind, keys: &[KeyView]) -> BTr
         ObjectKind::Ours(Kind::UsagePlan) => {
             put("limits", joined(&spec["limits"], |of: &Value| of["name"].as_str().map(str::to_owned)));
         }
+        ObjectKind::Ours(Kind::CredentialRequest) => {
+            put("requester", text(&spec["requester"]["username"]));
+            put("purpose", text(&spec["purpose"]));
+            put("decision", text(&spec["approval"]["decision"]));
+            put("expires", text(&spec["credential"]["expireTime"]));
+        }
         ObjectKind::Gateway => {
             put("class", text(&spec["gatewayClassName"]));
             let listener = |of: &Value| Some(format!("{} {}", of["protocol"].as_str()?, of["port"]));

@@ -20,11 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A failure, with the permission where that is what is missing.
 fn refused(error: CredentialError, verb: Verb, namespace: &str) -> Failure {
+    refused_of(error, (verb, Kind::Credential), namespace)
+}
+
+/// The same for a kind.
+pub(super) fn refused_of(error: CredentialError, (verb, kind): (Verb, Kind), namespace: &str) -> Failure {
     let told = |message: &str| idm_types::visible(message).into_owned();
     match &error {
         CredentialError::Api { code: 401, .. } => super::request::ended(),
         CredentialError::Api { code: 403, message, .. } => {
-            let missing = reach::missing(verb, Kind::Credential, namespace).as_guard_says(message);
+            let missing = reach::missing(verb, kind, namespace).as_guard_says(message);
             let told = told(message);
             // The guard says itself who may.
             match told.contains("who may: ") {

@@ -69,7 +69,7 @@ impl Right {
     }
 
     /// The permission that the guard asks for; none for reads, which it never sees.
-    fn guarded(permission: Permission, namespace: &str, team: &str) -> Option<Self> {
+    pub(super) fn guarded(permission: Permission, namespace: &str, team: &str) -> Option<Self> {
         let right = Self::on_kind(permission.verb.name(), permission.kind, namespace);
         let right = Self { subresource: "team", name: team.to_owned(), ..right };
         (permission.verb != Verb::Read).then_some(right)

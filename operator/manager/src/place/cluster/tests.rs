@@ -44,7 +44,8 @@ impl Bed {
     async fn start() -> Self {
         let cluster = Arc::new(ApiServer::default());
         cluster.person(OWNER, "owner", &["* *", "@list namespaces"]);
-        let reads = ["identitypolicies", "credentials", "federations", "rolebindings", "usageplans"];
+        let reads =
+            ["identitypolicies", "credentials", "federations", "rolebindings", "usageplans", "credentialrequests"];
         let reads: Vec<String> =
             reads.iter().flat_map(|kind| [format!("get {kind}"), format!("list {kind}")]).collect();
         let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
@@ -411,4 +412,63 @@ async fn a_credential_is_made_by_the_operator_who_is_asked_with_the_rights_of_th
     assert_eq!(revoked.body, json!({"revoked": ["0123456789ab"]}));
     let annotations = bed.cluster.ours("credentials", "old").expect("it is there")["metadata"]["annotations"].clone();
     assert_eq!(annotations[idm_api::REVOKE_ANNOTATION], "0123456789ab");
+}
+
+#[tokio::test]
+async fn a_credential_is_asked_for_and_answered_in_the_names_of_the_sessions() {
+    let bed = Bed::start().await;
+    let asks = ["* credentialrequests", "get credentialrequests"];
+    bed.cluster.person("a", "ana", &asks);
+    bed.cluster.person("o", "omar", &[&asks[..], &["approve credentials/team", "create credentials/team"]].concat());
+    bed.cluster.person("e", "eve", &asks);
+    let (ana, omar, eve) = (bed.session("a").await, bed.session("o").await, bed.session("e").await);
+    let wanted = json!({"name": "nightly", "purpose": "export", "access": {"policies": ["orders"]},
+        "labels": [{"name": "plan", "value": "gold"}], "expireTime": "2100-01-01T00:00:00Z",
+        "recipient": {"kty": "OKP", "crv": "X25519", "x": "AA"}});
+    let asked = ana.ask("POST", "requests/shop", wanted.clone()).await;
+    assert_eq!((asked.status, &asked.body["requester"], &asked.body["mine"]), (200, &json!("ana"), &json!(true)));
+    let stored = || bed.cluster.ours("credentialrequests", "nightly").expect("it is there");
+    assert_eq!(stored()["spec"]["requester"], json!({"username": "ana"}));
+    assert_eq!(stored()["spec"]["recipient"]["jwk"], r#"{"crv":"X25519","kty":"OKP","x":"AA"}"#);
+    assert_eq!(ana.ask("POST", "requests/shop", wanted).await.status, 409);
+
+    // The operator reads it.
+    let mut object = stored();
+    let hash = idm_compile::request_hash(&object);
+    object["status"] = json!({"hash": hash, "encryptedKey": "e.y.J",
+        "conditions": [{"type": "Ready", "reason": "Pending", "message": "it waits"}]});
+    bed.cluster.store(OURS, "credentialrequests", object);
+    let (own, read, seen) =
+        (ana.get("requests/shop/nightly").await, omar.get("requests/shop/nightly").await, eve.get("requests").await);
+    assert_eq!((&own.body["encryptedKey"], &own.body["mayAnswer"]), (&json!("e.y.J"), &json!(false)));
+    assert!(read.body["encryptedKey"].is_null() && read.body["mayAnswer"] == true, "{}", read.body);
+    let of_eve = &seen.body["requests"][0];
+    assert!(of_eve["mayAnswer"] == false && of_eve["whyNot"] == "you may not approve Credential there", "{of_eve}");
+    assert_eq!(omar.get("requests?namespace=shop&whose=mine").await.body["requests"], json!([]));
+    assert_eq!(ana.get("requests?namespace=shop&whose=mine").await.body["requests"][0]["name"], "nightly");
+    assert_eq!(ana.get("requests?whose=nobody").await.status, 400);
+
+    let answer = |hash: &str| json!({"hash": hash, "reason": "fine"});
+    let stale = omar.ask("POST", "requests/shop/nightly/approve", answer(&"0".repeat(64))).await;
+    assert!(stale.status == 422 && stale.body.to_string().contains("read it again"), "{}", stale.body);
+    assert_eq!(
+        omar.ask("POST", "requests/shop/nightly/reject", json!({"hash": hash, "reason": " "})).await.status,
+        400
+    );
+    let approved = omar.ask("POST", "requests/shop/nightly/approve", answer(&hash)).await;
+    assert_eq!((approved.status, &approved.body["answeredBy"]), (200, &json!("omar")), "{}", approved.body);
+    let approval = json!({"decision": "Approved", "by": {"username": "omar"}, "hash": hash, "reason": "fine"});
+    assert_eq!(stored()["spec"]["approval"], approval);
+
+    // What is said of a request is said of that one, and of no later one of its name.
+    let uid = |uid: &str| json!({"uid": uid});
+    assert_eq!(ana.ask("POST", "requests/shop/nightly/received", uid("another")).await.status, 409);
+    assert_eq!(ana.ask("POST", "requests/shop/nightly/received", uid("uid-nightly")).await.status, 200);
+    assert_eq!(stored()["spec"]["received"], true);
+    assert_eq!(ana.ask("POST", "requests/shop/nightly/withdraw", uid("another")).await.status, 409);
+    assert_eq!(ana.ask("POST", "requests/shop/nightly/withdraw", uid("uid-nightly")).await.status, 200);
+    assert!(bed.cluster.ours("credentialrequests", "nightly").is_none());
+    let nobody = bed.session(NOBODY).await;
+    assert_eq!(nobody.ask("POST", "requests/shop", json!({})).await.status, 403);
+    assert_eq!(nobody.get("requests/shop/nightly").await.status, 403);
 }

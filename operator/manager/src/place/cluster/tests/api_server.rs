@@ -233,6 +233,9 @@ impl State {
         if asked.is_string() && *asked != known["metadata"]["resourceVersion"] {
             return status(409, "Conflict", "the object has been modified");
         }
+        if patch["metadata"]["uid"].is_string() && patch["metadata"]["uid"] != known["metadata"]["uid"] {
+            return status(409, "Conflict", "the uid in the precondition is another");
+        }
         if patch["spec"]["bad"].is_string() {
             let (code, mut told) = status(422, "Invalid", "it is invalid");
             told["details"]["causes"] =
@@ -255,7 +258,9 @@ impl State {
 
     fn deleted(&mut self, path: &str, options: &Value) -> (u16, Value) {
         let Some(known) = self.objects.get(path) else { return gone(path) };
-        if options["preconditions"]["resourceVersion"] != known["metadata"]["resourceVersion"] {
+        let asked = &options["preconditions"];
+        let fits = |name: &str| asked[name].is_null() || asked[name] == known["metadata"][name];
+        if asked.is_null() || !fits("uid") || !fits("resourceVersion") {
             return status(409, "Conflict", "the precondition fails");
         }
         self.objects.remove(path);

@@ -14,7 +14,10 @@ const GOOD: &[&str] = &[
         {offerPasswordChange: true}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
         [{name: m, digest: {realm: r, validators: [{federationRef: {name: f}}]}}]}, llm: {provider: OpenAI, keyRef: \
-        {name: s}, rules: [{name: short, allow: llm.maxTokens <= 100}]}, upstream: {retry: {attempts: 2}, ejection: \
+        {name: s}, rules: [{name: short, allow: llm.maxTokens <= 100}], \
+        models: ['gpt-*', o4], exceptModels: [gpt-5-pro], prices: {currency: USD, models: [{model: 'gpt-*', prompt: \
+        '2.50', cachedPrompt: '1.25', completion: '10'}]}}, limits: [{name: a, cost: {amount: '100', currency: USD, per: \
+        Month}}], upstream: {retry: {attempts: 2}, ejection: \
         {failures: 3}, capacity: {requests: 10}}}",
     "kind: IdentityPolicy\nspec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}], \
         authentication: {methods: [{name: m, apiKey: {}}]}, baseline: {methods: [apiKey, jwt], issuers: ['https://i'], \
@@ -27,7 +30,7 @@ const GOOD: &[&str] = &[
     "kind: Credential\nspec: {apiKey: {}, secretRef: {name: s}}",
     "kind: Credential\nspec: {password: {}, secretRef: {name: s}}",
     "kind: Credential\nspec: {apiKey: {sha256: {entropyBits: 128}}, secretRef: {name: s}, access: {methods: [GET], \
-        exceptPaths: [/admin], addresses: ['10.0.0.0/8'], hours: [{days: [Monday], from: '22:00', to: '06:00', \
+        exceptPaths: [/admin], models: ['*'], exceptModels: [gpt-5-pro], addresses: ['10.0.0.0/8'], hours: [{days: [Monday], from: '22:00', to: '06:00', \
         timeZone: Europe/Berlin}]}, limits: [{name: a, quota: {requests: 1, per: Month, timeZone: UTC}, onStoreLoss: \
         Local}]}",
     "kind: UsagePlan\nspec: {selects: {credentials: {matchLabels: {tier: gold}}, roles: [r]}, replaces: [free], \

@@ -455,9 +455,26 @@ fn model_bed<G: Serves>(budget: u64) -> Bed<G> {
 }
 
 fn chat<G: Serves>(bed: &Bed<G>, body: &str) -> Reply {
-    let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let request = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\n{more}", key(1));
+    post(bed, 1, "/v1/chat/completions", "application/json", body)
+}
+
+fn post<G: Serves>(bed: &Bed<G>, number: u8, path: &str, kind: &str, body: &str) -> Reply {
+    let more = format!("Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\n{more}", key(number));
     raw(bed.gateway.address(), request.as_bytes())
+}
+
+/// The usage of each permitted call, once there are this many.
+fn usages<G: Serves>(bed: &Bed<G>, calls: usize) -> Vec<Value> {
+    eventually("the records", || {
+        let records = bed.gateway.records();
+        let used: Vec<Value> = records
+            .iter()
+            .filter(|record| record["outcome"] == "Permitted" && record["usage"].is_object())
+            .map(|record| record["usage"].clone())
+            .collect();
+        if used.len() == calls { Ok(used) } else { Err(format!("{records:?}")) }
+    })
 }
 
 #[test]
@@ -483,6 +500,123 @@ fn r81_a_call_reserves_what_it_may_use_and_gets_back_what_it_did_not() {
         "MalformedRequest",
         "authorize",
     );
+}
+
+const PRICES: &str = "prices: {currency: USD, models: [{model: 'm*', prompt: '100', cachedPrompt: '10', completion: \
+                      '1000'}]}";
+
+/// A language model behind a policy with these parts of `llm`, and further lines of its spec.
+fn priced_bed<G: Serves>(answer: &str, llm: &str, policy: &str, more: &str) -> Bed<G> {
+    let upstream = Upstream::answering(&format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
+        answer.len()
+    ));
+    let policy = format!("  llm: {{provider: OpenAI, keyRef: {{name: provider}}, {llm}}}\n{policy}");
+    let yaml = format!("{}{policy}", open_to(&upstream, KEYS));
+    let more = secret("provider", &[("apiKey", "sk-1".into())]) + more;
+    Bed { gateway: G::start_with(&[("all.yaml", &yaml), ("more.yaml", &more)], &[]), upstream }
+}
+
+#[test]
+fn money_is_reserved_by_the_prices_of_the_model_and_settled_by_its_use() {
+    // 10 and 40 tokens cost 10 * 100 + 40 * 1000 millionths of a dollar.
+    let budget =
+        "  limits: [{name: month, cost: {amount: '1.00', currency: USD, per: Month, defaultOutputTokens: 50}}]\n";
+    let euros = "  limits: [{name: euros, cost: {amount: '9', currency: EUR, per: Day}}]\n";
+    let more = credential("ana", 1, "", "") + &credential("bob", 2, "", euros);
+    let bed: Bed = priced_bed(MODEL, PRICES, budget, &more);
+    let ask = |model: &str, more: &str| {
+        chat(&bed, &format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hello"}}]{more}}}"#))
+    };
+    let first = ask("M-1", r#","max_tokens":900"#);
+    assert_eq!(first.status, 200);
+    assert_eq!(first.header("ratelimit-policy"), Some("\"month\";q=1000000;qu=\"micro-USD\""));
+    assert!(left(&first, "month") < 100_000, "what it may cost is reserved: {first:?}");
+    let cost = serde_json::json!({"micros": 41_000, "currency": "USD"});
+    assert_eq!(usages(&bed, 1)[0]["cost"], cost);
+    assert_eq!(ask("m", r#","max_tokens":900"#).status, 200);
+    assert_eq!(ask("m", r#","max_tokens":900"#).status, 200);
+    let fourth = || ask("m", r#","max_tokens":900"#);
+    let (reply, record) = bed.refused(fourth, 429, "CostBudgetExceeded", "limit");
+    assert_eq!((&record["limit"], left(&reply, "month")), (&"month".into(), 1_000_000 - 3 * 41_000), "{record}");
+    let never = || ask("m", r#","max_tokens":2000"#);
+    let (reply, record) = bed.refused(never, 429, "CostBudgetExceeded", "limit");
+    assert_eq!(reply.header("retry-after"), None);
+    assert!(record["detail"].as_str().is_some_and(|detail| detail.contains(" USD of 1.00")), "{record}");
+    bed.refused(|| ask("other", ""), 403, "ModelPriceUnknown", "authorize");
+    bed.refused(|| chat(&bed, r#"{"messages":[]}"#), 403, "ModelPriceUnknown", "authorize");
+    assert_eq!(ask("m", "").status, 200, "a smaller one passes");
+    // A budget in another currency counts nothing that this policy has prices for.
+    let bob = || post(&bed, 2, "/v1/chat/completions", "application/json", r#"{"model":"m","messages":[]}"#);
+    let (_, record) = bed.refused(bob, 403, "ModelPriceUnknown", "limit");
+    assert_eq!(record["limit"], "credential/euros", "{record}");
+    // A list of models costs nothing.
+    assert_eq!(bed.send("GET /v1/models", 2, "").status, 200);
+}
+
+#[test]
+fn a_call_costs_less_with_tokens_of_the_cache_and_nothing_where_a_model_is_free() {
+    let cached = r#"{"model":"m","usage":{"prompt_tokens":10,"completion_tokens":0,
+        "prompt_tokens_details":{"cached_tokens":8}}}"#;
+    let free = PRICES.replace("currency: USD", "currency: USD, unknownModel: Free");
+    let bed: Bed = priced_bed(cached, &free, "", &credential("ana", 1, "", ""));
+    for (i, (model, micros)) in [("m", 2 * 100 + 8 * 10), ("other", 0)].into_iter().enumerate() {
+        assert_eq!(chat(&bed, &format!(r#"{{"model":"{model}"}}"#)).status, 200);
+        let usage = usages(&bed, i + 1).remove(i);
+        assert_eq!((&usage["cached_prompt_tokens"], &usage["cost"]["micros"]), (&8.into(), &micros.into()), "{usage}");
+    }
+}
+
+#[test]
+fn many_calls_at_once_cost_no_more_than_the_budget() {
+    let budget = "  limits: [{name: month, cost: {amount: '0.820', currency: USD, per: Month}}]\n";
+    let bed: Bed<Gateway> = priced_bed(MODEL, PRICES, budget, &credential("ana", 1, "", ""));
+    let call = r#"{"model":"m","messages":[{"role":"user","content":"hello"}],"max_tokens":40}"#;
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| (0..16).map(|_| chat(&bed, call).status).collect::<Vec<_>>())).collect();
+        callers.into_iter().flat_map(|caller| caller.join().expect("no panic")).collect()
+    });
+    let passed = statuses.iter().filter(|status| **status == 200).count();
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    // Twenty calls cost it exactly; the last ones may want more for their prompts than is left.
+    assert!((18..=20).contains(&passed), "{passed} passed");
+}
+
+#[test]
+fn models_are_listed_by_policies_credentials_and_tiers_and_a_refused_one_reaches_nobody() {
+    let more = credential("ana", 1, "", "  access: {exceptModels: [gpt-5-pro]}\n  roles: [member]\n")
+        + &credential("bob", 2, "tier: small", "")
+        + &plan(
+            "small",
+            "selects: {credentials: {matchLabels: {tier: small}}}, access: {models: ['gpt-*-mini', gpt-4]}",
+        )
+        + &plan("members", "selects: {roles: [member]}, access: {exceptModels: ['gpt-4*']}");
+    let more = more.replace("gpt-*-mini", "gpt-5-mini*");
+    let bed: Bed = priced_bed(MODEL, "models: ['gpt-*']", "", &more);
+    let (json, chats) = ("application/json", "/v1/chat/completions");
+    let model = |name: &str| format!(r#"{{"model":"{name}","messages":[{{"content":"canary-word"}}]}}"#);
+    for (number, name) in [(1, "gpt-5"), (1, "GPT-5"), (2, "gpt-5-mini-2026"), (2, "gpt-4")] {
+        assert_eq!(post(&bed, number, chats, json, &model(name)).status, 200, "{number} {name}");
+    }
+    assert_eq!(bed.send("GET /v1/models", 2, "").status, 200, "no model answers it");
+    let twice = r#"{"model":"gpt-5","model":"o9"}"#.to_owned();
+    let tool = r#"{"model":"gpt-5","tools":[{"type":"image_generation","model":"o9"}]}"#.to_owned();
+    for (number, path, kind, body, whose) in [
+        (1, chats, json, model("o9"), "IdentityPolicy "),
+        (1, "/v1/responses", json, model("o9"), "IdentityPolicy "),
+        (1, "/v1/responses", json, tool, "IdentityPolicy "),
+        (1, chats, json, model("gpt-5-pro"), "/ana: it does not permit the model `gpt-5-pro`"),
+        (1, chats, json, model("Gpt-4o"), "UsagePlan "),
+        (2, chats, json, model("gpt-5"), "UsagePlan "),
+        (1, chats, json, twice, "names each member once"),
+        (1, "/v1/conversations", json, "{}".into(), "the call names none"),
+        (1, "/v1/audio/transcriptions", "multipart/form-data; boundary=x", "--x".into(), "the call names none"),
+    ] {
+        let (_, record) = bed.refused(|| post(&bed, number, path, kind, &body), 403, "ModelNotAllowed", "authorize");
+        let detail = record["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(whose) && !record.to_string().contains("canary-word"), "{whose}: {record}");
+    }
 }
 
 #[test]
@@ -546,6 +680,33 @@ fn contradictions_are_findings() {
             "must be a time zone",
         ),
         (limit("{name: a, tokens: {tokens: 100000, per: Day}}"), String::new(), "only with `llm`"),
+        (
+            limit("{name: a, cost: {amount: '1', currency: USD, per: Day}}"),
+            String::new(),
+            "spec.limits[0].cost: `cost` must be set only with `llm.prices`",
+        ),
+        (
+            limit("{name: a, cost: {amount: '1', currency: EUR, per: Day}}")
+                + &format!("  llm: {{provider: OpenAI, keyRef: {{name: ana}}, {PRICES}}}\n"),
+            String::new(),
+            "spec.limits[0].cost.currency: the currency must be that of `llm.prices`, 'USD'",
+        ),
+        (
+            String::new(),
+            credential("c", 1, "", "  limits: [{name: a, cost: {amount: '1.0000001', currency: USD, per: Day}}]\n"),
+            "must be a decimal number",
+        ),
+        (
+            String::new(),
+            credential("c", 1, "", "  limits: [{name: a, cost: {amount: '0.0', currency: USD, per: Day}}]\n"),
+            "greater than 0",
+        ),
+        (
+            String::new(),
+            credential("c", 1, "", "  access: {models: [gpt-5], exceptModels: ['gpt-*']}\n"),
+            "every model of `models` is excepted",
+        ),
+        (String::new(), credential("c", 1, "", "  access: {models: ['gpt-*-mini']}\n"), "a `*` at its end"),
         (limit("{name: a, requestSize: {maxBytes: 1}, onStoreLoss: Local}"), String::new(), "nothing is counted"),
         (limit("{name: a, rate: {requests: 0, perSeconds: 1}}"), String::new(), "greater than 0"),
         (String::new(), credential("c", 1, "", "  access: {}\n"), "spec.access: access must restrict something"),

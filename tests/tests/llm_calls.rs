@@ -1,9 +1,11 @@
 //! Calls to language models as real programs make them: what passes unchanged, and what is counted for it.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use idm_tests::{Gateway, Reply, Upstream, eventually, open_to, raw, raw_on, secret};
+use idm_tests::{Gateway, Reply, Upstream, eventually, open_to, open_to_address, raw, raw_on, secret};
 use serde_json::{Value, json};
 
 const METHODS: &str = "    - {name: everyone, anonymous: {}}\n";
@@ -52,6 +54,176 @@ impl Bed {
     }
 }
 
+/// A provider that answers an upgrade with these bytes, and each message of its caller with the next of these.
+struct Provider {
+    address: SocketAddr,
+    /// The head of each connection, and all bytes that came behind it.
+    received: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+}
+
+impl Provider {
+    fn start(first: Vec<u8>, answers: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let received: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let all = received.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, first, mut answers) = (stream.expect("a connection"), first.clone(), answers.clone());
+                let all = all.clone();
+                thread::spawn(move || {
+                    let number = {
+                        let mut all = all.lock().expect("no panic");
+                        all.push((read_head(&mut stream), Vec::new()));
+                        all.len() - 1
+                    };
+                    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                                Sec-WebSocket-Protocol: realtime\r\n\r\n";
+                    let _ = stream.write_all(&[head.as_bytes(), &first].concat());
+                    let mut buffer = [0; 4096];
+                    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                        all.lock().expect("no panic")[number].1.extend(&buffer[..read]);
+                        if !answers.is_empty() {
+                            let _ = stream.write_all(&answers.remove(0));
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, received }
+    }
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// A frame of a text message, as a server sends it.
+fn text(message: &str) -> Vec<u8> {
+    let length = message.len() as u16;
+    [&[0x81, 126][..], &length.to_be_bytes(), message.as_bytes()].concat()
+}
+
+fn done(input: u64, output: u64) -> Vec<u8> {
+    text(&format!(
+        "{{\"type\":\"response.done\",\"response\":{{\"usage\":{{\"input_tokens\":{input},\"output_tokens\":{output},\
+         \"input_token_details\":{{\"cached_tokens\":2}}}}}}}}"
+    ))
+}
+
+const SESSION: &str = "{\"type\":\"session.created\",\"session\":{\"model\":\"rt-1\"}}";
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn realtime_bed(provider: &Provider, llm: &str, more: &str) -> Gateway {
+    let yaml = format!(
+        "{}  llm: {{keyRef: {{name: provider}}, {llm}}}\n{more}{}",
+        open_to_address(provider.address, METHODS),
+        secret("provider", &[("apiKey", "sk-canary-key".to_owned())])
+    );
+    Gateway::start(&[("all.yaml", &yaml)])
+}
+
+/// Opens a connection, and reads the head of the answer.
+fn open(gateway: &Gateway, path: &str, more: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(gateway.address).expect("it listens");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{UPGRADE}{more}\r\n").as_bytes()).expect("written");
+    let head = read_head(&mut stream);
+    (stream, head)
+}
+
+fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).expect("as many bytes");
+    bytes
+}
+
+fn one_record(gateway: &Gateway, outcome: &str) -> Value {
+    eventually("the record", || {
+        let records = gateway.records();
+        let found: Vec<_> = records.iter().filter(|record| record["outcome"] == outcome).collect();
+        if found.len() == 1 { Ok(found[0].clone()) } else { Err(format!("{records:?}")) }
+    })
+}
+
+#[test]
+fn a_realtime_connection_passes_byte_for_byte_and_is_counted() {
+    let first = [text(SESSION), vec![0x89, 1, b'p']].concat();
+    let answers = vec![done(10, 40), [&done(5, 5)[..], &[0x82, 2, 0xff, 0]].concat()];
+    let provider = Provider::start(first.clone(), answers.clone());
+    let llm = "provider: OpenAI, models: ['rt-*'], prices: {currency: USD, models: [{model: 'rt-*', prompt: '100', \
+               cachedPrompt: '10', completion: '1000'}]}";
+    let gateway = realtime_bed(&provider, llm, "");
+    let offered = "Sec-WebSocket-Extensions: permessage-deflate\r\n\
+                   Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.sk-of-the-caller\r\nX-Secret: s\r\n";
+    let (mut stream, head) = open(&gateway, "/v1/realtime?model=rt-1", offered);
+    assert!(head.starts_with("HTTP/1.1 101") && head.to_lowercase().contains("protocol: realtime\r\n"), "{head}");
+    assert_eq!(read(&mut stream, first.len()), first);
+    let asked: [&[u8]; 2] = [&[0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2], &[0x8a, 0x80, 9, 9, 9, 9]];
+    for (asked, answer) in asked.iter().zip(&answers) {
+        stream.write_all(asked).expect("written");
+        assert_eq!(&read(&mut stream, answer.len()), answer);
+    }
+    drop(stream);
+    let record = one_record(&gateway, "Permitted");
+    let usage = json!({"model": "rt-1", "prompt_tokens": 15, "cached_prompt_tokens": 4, "completion_tokens": 45,
+        "estimated": false, "cost": {"micros": 11 * 100 + 4 * 10 + 45 * 1000, "currency": "USD"}});
+    assert_eq!((&record["usage"], &record["status"]), (&usage, &json!(101)), "{record}");
+    let (head, sent) = provider.received.lock().unwrap()[0].clone();
+    assert_eq!(sent, asked.concat());
+    let head = head.to_lowercase();
+    assert!(head.starts_with("get /v1/realtime?model=rt-1 ") && head.contains("authorization: bearer sk-canary-key"));
+    assert!(head.contains("sec-websocket-protocol: realtime\r\n"), "{head}");
+    for nothing in ["extensions", "sk-of-the-caller", "x-secret"] {
+        assert!(!head.contains(nothing), "{head}");
+    }
+    // A model that the list does not permit, and a WebSocket that could not be counted, reach nobody.
+    for (path, reason) in [
+        ("/v1/realtime?model=o9", "ModelNotAllowed"),
+        ("/v1/realtime?model=rt-1&model=o9", "ModelNotAllowed"),
+        ("/v1/realtime?call_id=c", "ModelNotAllowed"),
+        ("/v1/responses?model=rt-1", "UpgradeNotAllowed"),
+        ("/v1/realtime?model=rt-1&api-key=k", "UpgradeNotAllowed"),
+    ] {
+        let (_, head) = open(&gateway, path, "");
+        assert!(head.starts_with("HTTP/1.1 403"), "{path}: {head}");
+        assert!(gateway.records().iter().any(|record| record["reason"] == reason), "{path}");
+    }
+    assert_eq!(provider.received.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_realtime_connection_is_closed_where_its_budget_is_used_up() {
+    let after = text("{\"type\":\"more\"}");
+    let answers = vec![done(10, 40), [done(10, 40), after].concat()];
+    let provider = Provider::start(text(SESSION), answers.clone());
+    let limits =
+        "  limits: [{name: month, key: AllCallers, tokens: {tokens: 140, per: Month, defaultOutputTokens: 45}}]\n";
+    let gateway = realtime_bed(&provider, "provider: AzureOpenAI", limits);
+    let path = "/openai/realtime?api-version=1&deployment=rt-1";
+    let (mut stream, _) = open(&gateway, path, "");
+    read(&mut stream, text(SESSION).len());
+    stream.write_all(&[0x81, 0x80, 1, 2, 3, 4]).expect("written");
+    assert_eq!(read(&mut stream, answers[0].len()), answers[0], "90 are left, of which it may take 45");
+    stream.write_all(&[0x81, 0x80, 1, 2, 3, 4]).expect("written");
+    let last = done(10, 40);
+    assert_eq!(read(&mut stream, last.len()), last, "what is used up is told to the caller, and nothing after it");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("it ends");
+    assert_eq!((&rest[..1], &rest[2..4], rest.len()), (&[0x88][..], &1008_u16.to_be_bytes()[..], rest[1] as usize + 2));
+    let record = one_record(&gateway, "Denied");
+    assert_eq!((&record["reason"], &record["limit"]), (&json!("TokenQuotaExceeded"), &json!("month")), "{record}");
+    assert_eq!(record["usage"]["completion_tokens"], 80, "{record}");
+    assert_eq!(record["stage"], "limit", "{record}");
+    // The next one is refused before it is open: 40 are left.
+    let (_, head) = open(&gateway, path, "");
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+}
+
 const TEXT: &str = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
 const USAGE: &str =
     "data: {\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
@@ -98,7 +270,11 @@ fn f03_tokens_of_the_providers_cache_are_counted() {
     let whole = format!("{{\"model\":\"c\",\"usage\":{{{usage},\"output_tokens\":7}}}}");
     let bed = bed(&answer("application/json", &whole), "provider: Anthropic");
     assert_eq!(bed.ask("POST /v1/messages", "Content-Type: application/json\r\n", "{}").status, 200);
-    assert_eq!(bed.usage(), json!({"model": "c", "prompt_tokens": 21004, "completion_tokens": 7, "estimated": false}));
+    assert_eq!(
+        bed.usage(),
+        json!({"model": "c", "prompt_tokens": 21004, "cached_prompt_tokens": 20000,
+        "completion_tokens": 7, "estimated": false})
+    );
 }
 
 #[test]

@@ -56,6 +56,16 @@ const NAMES: &[&str] = &[
     "timeZone",
     "hours[].from",
     "hours[].to",
+    "cost.amount",
+    "cost.currency",
+    // Language models.
+    "models[]",
+    "exceptModels[]",
+    "prices.currency",
+    "prices.models[].model",
+    "prices.models[].prompt",
+    "prices.models[].cachedPrompt",
+    "prices.models[].completion",
 ];
 
 /// The schemas of the specs, by kind.

@@ -113,7 +113,7 @@ reasons! {
         status: 431,
         plain: "the request has more or longer headers, or a longer target, than the gateway reads",
         confirm: "`curl -v` prints the headers that a client sends; add up their bytes, cookies above all",
-        fix: "send fewer or shorter headers: 64 KiB and 128 of them in all",
+        fix: "send fewer or shorter headers: 64 KiB and 96 of them in all",
     }
     /// The body that has to be read first arrives too slowly.
     BodyTooSlow {
@@ -922,13 +922,24 @@ reasons! {
         confirm: "`idm audit tail --no-follow -o json` has `usage` in each record of the caller",
         fix: "wait as long as Retry-After says, or raise `llm.quotas`",
     }
+    /// A budget in money is used up, or the call may cost more than all of it.
+    CostBudgetExceeded {
+        status: 429,
+        plain: "the caller has used the money that a budget allows for language models in this span of time, or the \
+            call may cost more than the whole budget",
+        confirm: "`idm explain ID`: the line `limit` names the budget; `usage.cost` of the caller's records has what \
+            each call cost",
+        fix: "wait as long as Retry-After says, ask for a smaller `max_tokens`, or raise the limit's `cost`",
+    }
     /// A WebSocket where tokens are counted.
     UpgradeNotAllowed {
         status: 403,
-        plain: "a WebSocket was asked for where the tokens of a language model are counted, and what passes a tunnel \
-            cannot be counted",
-        confirm: "the request has `Upgrade: websocket`, and the policy `llm`",
-        fix: "use the provider's HTTP endpoints",
+        plain: "a WebSocket was asked for where the tokens of a language model are counted, and what passes it could \
+            not be counted",
+        confirm: "the request has `Upgrade: websocket`, and the policy `llm`; `idm explain ID`: the line under `why:` \
+            says what cannot be counted",
+        fix: "use the provider's HTTP endpoints, or for OpenAI and Azure a path that ends with `/realtime` and a \
+            policy without `llm.rules`",
     }
     /// The JOSE object that the policy makes could not be made.
     ObjectNotMade {
@@ -1071,6 +1082,23 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` has the method; compare `methods` and `when` of each rule, \
             or run `idm policy test`",
         fix: "add a rule that covers the method and path",
+    }
+    /// A list of models does not permit the one that is asked for.
+    ModelNotAllowed {
+        status: 403,
+        plain: "the caller may not use this model, and nothing was sent to the provider",
+        confirm: "`idm explain ID`: the line under `why:` has the model, and names the IdentityPolicy, Credential or \
+            UsagePlan whose list does not permit it",
+        fix: "ask for a model that the list permits, by its name, in JSON without a content coding; or change \
+            `llm.models`, `llm.exceptModels`, `access.models` or `access.exceptModels` of that object",
+    }
+    /// The cost of a call cannot be known before it is made.
+    ModelPriceUnknown {
+        status: 403,
+        plain: "the model has no price, or none in the currency of a budget, and nothing was sent to the provider",
+        confirm: "`idm explain ID`: the line under `why:` has the model or the two currencies",
+        fix: "add the model to `llm.prices.models` of the policy (a name, or a beginning and `*`), or set \
+            `llm.prices.unknownModel: Free`",
     }
     /// A rule about prompts does not permit what is asked of a language model.
     PromptRefused {

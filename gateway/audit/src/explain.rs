@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use idm_types::{Reason, Stage};
+use idm_types::{Micros, Reason, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -245,9 +245,11 @@ impl Steps {
         let usage = &record["usage"];
         if usage.is_object() {
             let estimated = if usage["estimated"] == true { " (estimated: the provider told nothing)" } else { "" };
+            let cost = usage["cost"]["micros"].as_u64().map(|micros| format!(", {}", Micros(micros)));
+            let cost = cost.map(|cost| format!("{cost} {}", text("/usage/cost/currency"))).unwrap_or_default();
             let (model, prompt, completion) =
                 (text("/usage/model"), &usage["prompt_tokens"], &usage["completion_tokens"]);
-            let used = format!("{model} prompt and completion tokens: {prompt} + {completion}{estimated}");
+            let used = format!("{model} prompt and completion tokens: {prompt} + {completion}{estimated}{cost}");
             self.line(true, "usage", used);
         }
         if record["issued"].is_object() {

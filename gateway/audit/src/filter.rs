@@ -179,7 +179,13 @@ const WHO: [&str; 7] = [
     "by.names",
 ];
 /// The reasons of refusals that only calls of language models have.
-const MODEL_REASONS: [Reason; 2] = [Reason::PromptRefused, Reason::TokenQuotaExceeded];
+const MODEL_REASONS: [Reason; 5] = [
+    Reason::PromptRefused,
+    Reason::TokenQuotaExceeded,
+    Reason::CostBudgetExceeded,
+    Reason::ModelNotAllowed,
+    Reason::ModelPriceUnknown,
+];
 const USED: &str = "usage.prompt_tokens";
 const POLICY: &str = "policy.name";
 const CREDENTIAL: &str = "identity.credential";

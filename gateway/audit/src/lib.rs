@@ -38,9 +38,9 @@ pub use order::InOrder;
 pub(crate) use read::Follower;
 pub use read::find;
 pub use record::{
-    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionBlock, DecisionIdentity, DecisionIssued,
-    DecisionPolicy, DecisionRequest, DecisionShadow, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome,
-    Record, SCHEMA,
+    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionBlock, DecisionCost, DecisionIdentity,
+    DecisionIssued, DecisionPolicy, DecisionRequest, DecisionShadow, DecisionTrace, DecisionUsage, Evidence,
+    ObjectName, Outcome, Record, SCHEMA,
 };
 pub use records::Records;
 pub use retention::Retention;

@@ -164,10 +164,29 @@ pub struct DecisionUsage<'r> {
     pub model: Option<&'r str>,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Those among them that the provider had in its cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_prompt_tokens: u64,
     /// Tokens of the answer.
     pub completion_tokens: u64,
     /// Whether the provider reported no usage and the numbers are estimated from the sizes.
     pub estimated: bool,
+    /// The cost, where the policy has prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<DecisionCost<'r>>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The cost of a call to a language model.
+#[derive(Serialize)]
+pub struct DecisionCost<'r> {
+    /// The amount, in millionths of the currency's unit.
+    pub micros: u64,
+    /// The currency.
+    pub currency: &'r str,
 }
 
 /// The request of a decision. Query and body are not recorded: they may hold secrets.

@@ -61,7 +61,7 @@ pub use federated::Federated;
 pub use grants::Grants;
 pub use judged::{NoCaller, Unjudged, alike};
 pub use keys::RetiringReport;
-pub use limits::{ArmedLimit, ArmedLimitKind};
+pub use limits::{ArmedLimit, ArmedLimitKind, Reserves};
 pub use memory::{Memory, NewPerson};
 pub use methods::sign_in::{ArmedSignIn, COOKIES, Origin, navigates, sends_form};
 pub use oidc::{Asked, Expected, LogoutToken, Person, Provider, SignedIn};

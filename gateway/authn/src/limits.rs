@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use idm_limit::{Counter, Need, Span, Zone};
 use idm_plan::{Calendar, Limit, LimitKey, LimitKind};
-use idm_store::{Key, OnLoss};
-use idm_types::{CalendarSpan, network};
+use idm_store::{Key, OnLoss, Unit};
+use idm_types::{CalendarSpan, Currency, network};
 
 /// A limit with its counter.
 pub struct ArmedLimit {
@@ -36,10 +36,34 @@ pub enum ArmedLimitKind {
         /// The completion tokens of a call that does not say how many it takes at most.
         default_output: u64,
     },
+    /// An amount of money for language models, in millionths.
+    Cost {
+        /// The counter.
+        counter: Counter,
+        /// The currency.
+        currency: Currency,
+        /// The completion tokens of a call that does not say how many it takes at most.
+        default_output: u64,
+    },
     /// The bytes of a request's body.
     RequestSize(u64),
     /// The bytes of an answer's body.
     ResponseSize(u64),
+}
+
+/// The most that a call to a language model may use: of tokens or millionths, by the completion tokens of a call that does
+/// not say how many it takes.
+pub type Reserves<'r> = &'r dyn Fn(Unit, u64) -> u64;
+
+impl ArmedLimitKind {
+    /// The unit in which calls to language models reserve; `None` where they reserve nothing.
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            ArmedLimitKind::Tokens { .. } => Some(Unit::Tokens),
+            ArmedLimitKind::Cost { .. } => Some(Unit::Micros),
+            ArmedLimitKind::Requests(_) | ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => None,
+        }
+    }
 }
 
 impl ArmedLimit {
@@ -69,6 +93,11 @@ impl ArmedLimit {
                 let kind = ArmedLimitKind::Tokens { counter, default_output: *default_output };
                 (format!("tokens {:?} {}", calendar.per, calendar.zone), kind)
             }
+            LimitKind::Cost { amount, currency, calendar, default_output } => {
+                let counter = Counter::Quota { limit: amount.0, span: span(calendar)? };
+                let kind = ArmedLimitKind::Cost { counter, currency: *currency, default_output: *default_output };
+                (format!("cost {currency} {:?} {}", calendar.per, calendar.zone), kind)
+            }
             LimitKind::RequestSize { max_bytes } => (String::new(), ArmedLimitKind::RequestSize(*max_bytes)),
             LimitKind::ResponseSize { max_bytes } => (String::new(), ArmedLimitKind::ResponseSize(*max_bytes)),
         };
@@ -80,12 +109,15 @@ impl ArmedLimit {
         Ok(Self { name, kind, policy_item, on_loss, key: *key, owner })
     }
 
-    /// The need of a request for it. `tokens` gives the number that a call reserves, by the completion tokens of one
-    /// that does not say how many it takes. `None`: it counts nothing.
-    pub fn need(&self, caller: &str, address: IpAddr, tokens: Option<&dyn Fn(u64) -> u64>) -> Option<Need> {
+    /// The need of a request for it, of which `reserves` says what a call to a language model reserves. `None`: it counts
+    /// nothing.
+    pub fn need(&self, caller: &str, address: IpAddr, reserves: Option<Reserves<'_>>) -> Option<Need> {
         let (counter, number) = match &self.kind {
             ArmedLimitKind::Requests(counter) => (counter, 1),
-            ArmedLimitKind::Tokens { counter, default_output } => (counter, tokens?(*default_output)),
+            ArmedLimitKind::Tokens { counter, default_output } => (counter, reserves?(Unit::Tokens, *default_output)),
+            ArmedLimitKind::Cost { counter, currency: _, default_output } => {
+                (counter, reserves?(Unit::Micros, *default_output))
+            }
             ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => return None,
         };
         let [of, name, counts] = &self.owner;
@@ -108,9 +140,12 @@ fn span(calendar: &Calendar) -> Result<Span, String> {
 /// no number of seconds.
 fn parameters(kind: &ArmedLimitKind) -> String {
     let (counter, unit) = match kind {
-        ArmedLimitKind::Requests(counter @ Counter::Slots { .. }) => (counter, ";qu=\"concurrent-requests\""),
-        ArmedLimitKind::Requests(counter) => (counter, ""),
-        ArmedLimitKind::Tokens { counter, .. } => (counter, ";qu=\"tokens\""),
+        ArmedLimitKind::Requests(counter @ Counter::Slots { .. }) => {
+            (counter, ";qu=\"concurrent-requests\"".to_owned())
+        }
+        ArmedLimitKind::Requests(counter) => (counter, String::new()),
+        ArmedLimitKind::Tokens { counter, .. } => (counter, ";qu=\"tokens\"".to_owned()),
+        ArmedLimitKind::Cost { counter, currency, .. } => (counter, format!(";qu=\"micro-{currency}\"")),
         ArmedLimitKind::RequestSize(_) | ArmedLimitKind::ResponseSize(_) => return String::new(),
     };
     match counter {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use idm_limit::{WeekHours, Zone};
-use idm_plan::{Access, Hours, Network, read_path};
+use idm_plan::{Access, Hours, ModelList, Network, read_path};
 use idm_request::RequestView;
 use idm_types::{Reason, Refusal, Timestamp};
 
@@ -43,6 +43,11 @@ impl ArmedAccess {
     /// Whether it restricts nothing.
     pub fn is_open(&self) -> bool {
         self.plan.is_open()
+    }
+
+    /// The language models that it may be used for.
+    pub(crate) fn models(&self) -> &ModelList {
+        &self.plan.models
     }
 
     /// Checks one use; `whose` names the object that restricts.

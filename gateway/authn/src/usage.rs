@@ -1,6 +1,6 @@
 //! The tiers of callers, and everything that limits or restricts one of them.
 
-use idm_plan::{Access, Credential, Selector, UsagePlan};
+use idm_plan::{Access, Credential, ModelList, ObjectKey, Selector, UsagePlan};
 use idm_request::{Identity, IssuedTo};
 use idm_types::{Reason, Refusal, Timestamp};
 
@@ -116,6 +116,15 @@ impl CredentialTable {
             }
         }
         Ok(())
+    }
+
+    /// The lists of language models that count for a caller, each with the kind and name of the object that has it.
+    pub fn models_of<'t>(&'t self, identity: &'t Identity) -> Vec<(&'static str, &'t ObjectKey, &'t ModelList)> {
+        let own = self.behind(identity).filter_map(|(credential, usage)| {
+            usage.map(|usage| ("Credential", &credential.key, usage.access.models()))
+        });
+        let tiers = self.plans_of(identity).into_iter().map(|of| ("UsagePlan", &of.plan.key, of.access.models()));
+        own.chain(tiers).filter(|(_, _, list)| !list.is_open()).collect()
     }
 
     /// The limits of a caller, each with the name under which its requests count there.

@@ -30,7 +30,7 @@ impl Account {
     }
 
     /// Refuses a caller who has used up a quota.
-    pub(crate) async fn check(&self, process: &Process, now: Timestamp) -> Result<(), Refusal> {
+    pub async fn check(&self, process: &Process, now: Timestamp) -> Result<(), Refusal> {
         let Self { owner, quotas, store } = self;
         spent::check(store, owner, quotas).await?;
         let spent = process.quotas.check(owner, quotas, store.moment(now));

@@ -12,7 +12,7 @@ use idm_authz::Permit;
 use idm_plan::{Message, PathForms, PathMatch, RouteEntry, Source};
 use idm_request::{AsForwarded, ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
-use idm_transform::{ArmedLlm, Body as LlmBody, Content, Reservation};
+use idm_transform::{ArmedLlm, Content};
 use idm_trust::thumbprint;
 use idm_types::{Reason, Refusal, Stage, Timestamp, TraceContext};
 use rustls::pki_types::CertificateDer;
@@ -25,6 +25,7 @@ use crate::cors::Preflight;
 use crate::engine::{ArmedHandler, ArmedRule, Enforced, Engine, PolicyInForce};
 use crate::held::{Caller, Held};
 use crate::limits::{self, Limited, RequestLimits};
+use crate::model_call::ModelCall;
 use crate::own::{self, Own};
 use crate::prepare::{self, Forward};
 use crate::query::Query;
@@ -128,11 +129,12 @@ where
     if caller == Caller::Known {
         body.now_known();
     }
-    // A tunnel would carry the provider's key, and the tokens that pass through a tunnel are not counted.
-    if policy.llm.is_some() && websocket {
-        return Err(Refusal::new(Reason::UpgradeNotAllowed, ""));
+    // Every other tunnel would carry the provider's key, and the tokens that pass through it are not counted.
+    if let Some(llm) = policy.llm.as_ref().filter(|_| websocket) {
+        let admitted = llm.admits_websocket(view.path, view.query.unwrap_or_default());
+        admitted.map_err(|why| Refusal::new(Reason::UpgradeNotAllowed, why))?;
     }
-    let asked = Asked { context, rule: found, policy, view, source, caller };
+    let asked = Asked { context, rule: found, policy, view, source, caller, websocket };
     let Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited } =
         permit(asked, who, body, trace).await?;
     if !found.shadows.is_empty() {
@@ -387,6 +389,7 @@ struct Asked<'a> {
     /// The place where the credential was found.
     source: Option<Source>,
     caller: Caller,
+    websocket: bool,
 }
 
 /// A request that the rules permit, with the results of the policy's steps.
@@ -419,7 +422,7 @@ async fn permit<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let Asked { context, rule, policy, view, source, caller } = asked;
+    let Asked { context, rule, policy, view, source, caller, websocket } = asked;
     let PolicyInForce { armed, steps, llm, .. } = policy;
     let identity: Rc<Identity> = who.identity().clone();
     let shared = SharedFacts::of(view);
@@ -439,12 +442,10 @@ where
     let limits = RequestLimits::of(context, rule, policy, &identity);
     let largest = limits::checked_size(&limits, body, largest_body(policy), trace)?;
     trace.stage = Stage::Open;
-    let mut called = llm.as_ref().map(|llm| Metering::of(llm, view, body));
-    let streams = called.as_ref().is_none_or(|(kind, _)| matches!(kind, LlmBody::Streams { .. }));
-    let reserves = limits.count_tokens() && called.as_ref().is_some_and(|(_, metering)| metering.call.estimates);
-    let has_prompt = called.as_ref().is_some_and(|(_, metering)| metering.has_prompt);
+    let mut called = ModelCall::of(policy, context.table(policy), view, (body, websocket), &identity);
     let signed = identity.content.as_deref();
-    if !streams || reserves || has_prompt || steps.wants_request_body() || signed.is_some() {
+    let is_read = called.as_ref().is_some_and(|called| called.wants_body(&limits));
+    if is_read || steps.wants_request_body() || signed.is_some() {
         let held = body.hold(&context.process.holding, largest, view.address, caller).await;
         held.map_err(|refusal| limits::too_large(&limits, largest, refusal, trace))?;
     }
@@ -462,38 +463,25 @@ where
     let facts = Facts { jose: jose.as_ref(), ..facts };
     let permit = asking.ask(context, rule, policy, view.method, &facts, trace).await?.granted()?;
     trace.stage = Stage::Authorize;
-    if let Some(llm) = llm.as_ref().filter(|_| has_prompt) {
-        let prompt = content.body.as_deref().unwrap_or_default();
-        let permitted = llm.permits(view.path, content.headers, prompt, &facts);
-        permitted.inspect_err(|refusal| trace.decided_by(refusal))?;
+    if let Some(called) = &mut called {
+        called.check(&content, &facts, trace)?;
     }
     let headers = armed.request_headers(&facts)?;
-    let reserved = content.body.as_deref().filter(|_| reserves).map(|body| Reservation::of(view.path, body));
-    let limited = match reserved.transpose()? {
-        _ if limits.is_empty() => Limited::default(),
-        reserved => {
-            trace.stage = Stage::Limit;
-            let tokens = reserved.map(|reserved| move |default: u64| reserved.tokens(default));
-            let tokens = tokens.as_ref().map(|tokens| tokens as &dyn Fn(u64) -> u64);
-            limits.take(context, policy, tokens, trace).await?
-        }
-    };
-    if let (Some(llm), Some((kind, metering))) = (llm, &mut called) {
+    let reserved =
+        called.as_ref().map(|called| called.reserved(&limits, content.body.as_deref())).transpose()?.flatten();
+    let limited = if limits.is_empty() {
+        Limited::default()
+    } else {
         trace.stage = Stage::Limit;
-        let held = content.body.clone();
-        metering.call.request_bytes = held.as_ref().map_or(metering.call.request_bytes, |body| body.len() as u64);
-        if let (LlmBody::Read, Some(body)) = (kind, held) {
-            let asks = llm.ask_for_usage(content.headers, &body)?;
-            metering.hides_usage = asks.is_some();
-            content.replaced |= asks.is_some();
-            content.body = asks.or(Some(body));
-        }
-    }
+        limits.take(context, policy, reserved.as_ref(), trace).await?
+    };
+    trace.stage = Stage::Limit;
+    let metering = called.map(|called| called.metered(&mut content)).transpose()?;
     trace.stage = Stage::Prepare;
     let exchanged = armed.exchange(view, source.as_ref(), &identity, context.now).await?;
     steps.make(Message::Request, &mut content, &facts)?;
     let replaced = content.body.filter(|_| content.replaced);
-    let (changed, metering) = ((!untouched).then_some(changed), called.map(|(_, metering)| metering));
+    let changed = (!untouched).then_some(changed);
     Ok(Granted { permit, source, headers, exchanged, jose, changed, replaced, metering, limited })
 }
 

@@ -22,6 +22,7 @@ mod grpc;
 mod held;
 mod limits;
 mod metering;
+mod model_call;
 mod offline;
 mod own;
 mod peer;
@@ -52,8 +53,8 @@ pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};
 pub use idm_authn::{ArmedPolicy, Assumption, Check, Standing, TokenCache, TokenChecks, Unjudged};
 pub use idm_limit::{Block, BlockMode, BlockRule, BlockRules, Blocks, MAX_BLOCKS, SharedBlock, Subject};
 pub use idm_request::Identity;
-pub use idm_store::Taken;
-pub use limits::{Limited, SizeLimit};
+pub use idm_store::{Taken, Used};
+pub use limits::{Limited, Renewal, SizeLimit};
 pub use metering::Metering;
 pub use offline::{
     Assumed, Decided, Decision, Forwarded, Hypotheses, Hypothesis, Hypothetical, HypotheticalError,

@@ -1,17 +1,20 @@
 //! The limits that count for a request: asked after the rules, all at once, and a refused request costs nothing.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
-use idm_authn::{ArmedLimit, ArmedLimitKind};
+use idm_authn::{ArmedLimit, ArmedLimitKind, Reserves};
 use idm_limit::{Counter, Need, Standing};
 use idm_request::Identity;
-use idm_store::{OnLoss, Taken, Taking};
-use idm_types::{Reason, Refusal, Stage};
+use idm_store::{OnLoss, Taken, Taking, Unit, Used};
+use idm_transform::Price;
+use idm_types::{Micros, Reason, Refusal, Stage, Timestamp};
 
 use crate::engine::{ArmedRule, PolicyInForce};
+use crate::model_call::Reserved;
 use crate::{Context, Payload, Trace};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -47,6 +50,49 @@ pub struct Limited {
     pub request_size: Option<SizeLimit>,
     /// For the answer's body.
     pub response_size: Option<SizeLimit>,
+    /// The names of the limits from which counts were taken, where a language model's use is reserved.
+    names: Vec<Arc<str>>,
+}
+
+/// The outcome of a reservation for a further answer on the same connection.
+pub enum Renewal {
+    /// There was enough.
+    Reserved,
+    /// There was not.
+    Refused {
+        /// The limit; `None`: the store is away.
+        limit: Option<Box<str>>,
+        /// The refusal.
+        refusal: Refusal,
+    },
+}
+
+impl Limited {
+    /// Counts the use of an answer, and reserves the share of the next one.
+    pub async fn renew(&mut self, used: Used, now: Timestamp) -> Renewal {
+        let Some(taken) = &mut self.taken else { return Renewal::Reserved };
+        let (position, unit) = match taken.renew(used, now).await {
+            Ok(None) => return Renewal::Reserved,
+            Ok(Some(refusing)) => refusing,
+            Err(error) => {
+                let refusal = Refusal::new(Reason::StoreUnavailable, error.to_string());
+                return Renewal::Refused { limit: None, refusal };
+            }
+        };
+        let reason = match unit {
+            Unit::Tokens => Reason::TokenQuotaExceeded,
+            Unit::Micros => Reason::CostBudgetExceeded,
+        };
+        let name = self.names.get(position).map(|name| &**name).unwrap_or_default();
+        Renewal::Refused { limit: Some(name.into()), refusal: Refusal::new(reason, format!("limit {name}")) }
+    }
+
+    /// Counts the use of an answer after which no further one comes.
+    pub fn settle(&mut self, used: Used) {
+        if let Some(taken) = self.taken.take() {
+            taken.settle(used);
+        }
+    }
 }
 
 impl<'a> RequestLimits<'a> {
@@ -69,9 +115,26 @@ impl<'a> RequestLimits<'a> {
         self.limits.is_empty()
     }
 
-    /// Whether tokens of a language model are counted.
-    pub(crate) fn count_tokens(&self) -> bool {
-        self.limits.iter().any(|(limit, _)| matches!(limit.kind, ArmedLimitKind::Tokens { .. }))
+    /// Whether calls to language models reserve something.
+    pub(crate) fn reserve(&self) -> bool {
+        self.limits.iter().any(|(limit, _)| limit.kind.unit().is_some())
+    }
+
+    /// A budget in money counts a call by its price, in its currency and no other.
+    fn check_currencies(&self, price: Option<Price>, trace: &mut Trace) -> Result<(), Refusal> {
+        for (limit, _) in &self.limits {
+            let ArmedLimitKind::Cost { currency, .. } = &limit.kind else { continue };
+            let why = match price {
+                Some(price) if price.currency == *currency => continue,
+                Some(price) => {
+                    format!("its currency is {currency}, and that of the policy's prices {}", price.currency)
+                }
+                None => "the policy has no prices".to_owned(),
+            };
+            trace.limit = Some((&*limit.name).into());
+            return Err(Refusal::new(Reason::ModelPriceUnknown, format!("limit {}: {why}", limit.name)));
+        }
+        Ok(())
     }
 
     /// The smallest size that a request's body may have, where one is limited.
@@ -88,24 +151,29 @@ impl<'a> RequestLimits<'a> {
         sizes.min_by_key(|(bytes, _)| *bytes).map(|(max_bytes, name)| SizeLimit { max_bytes, name: (&**name).into() })
     }
 
-    /// Takes one request, and the tokens that it reserves, from all counters, or nothing from any.
+    /// Takes one request, and what it reserves, from all counters, or nothing from any.
     pub(crate) async fn take(
         self,
         context: Context<'_>,
         policy: &PolicyInForce,
-        tokens: Option<&dyn Fn(u64) -> u64>,
+        reserved: Option<&Reserved>,
         trace: &mut Trace,
     ) -> Result<Limited, Refusal> {
+        if let Some(reserved) = reserved {
+            self.check_currencies(reserved.price(), trace)?;
+        }
+        let reserves = reserved.map(|reserved| |unit: Unit, default: u64| reserved.number(unit, default));
+        let reserves = reserves.as_ref().map(|reserves| reserves as Reserves<'_>);
         let (mut counted, mut needs): (Vec<&ArmedLimit>, Vec<Need>) = (Vec::new(), Vec::new());
         for (limit, caller) in &self.limits {
-            if let Some(need) = limit.need(caller, context.peer.address, tokens) {
+            if let Some(need) = limit.need(caller, context.peer.address, reserves) {
                 counted.push(limit);
                 needs.push(need);
             }
         }
         let (request_size, response_size) = (self.request_size(), self.response_size());
         if needs.is_empty() {
-            return Ok(Limited { taken: None, request_size, response_size });
+            return Ok(Limited { request_size, response_size, ..Limited::default() });
         }
         never(&counted, &needs, trace)?;
         let denies = counted.iter().any(|limit| limit.on_loss == OnLoss::Deny);
@@ -116,11 +184,12 @@ impl<'a> RequestLimits<'a> {
         trace.limits = Some(LimitFields::of(&counted, &standings));
         let Some(mut taken) = taken else { return Err(refusal(&counted, &standings, trace)) };
         for (position, limit) in counted.iter().enumerate() {
-            if matches!(limit.kind, ArmedLimitKind::Tokens { .. }) {
-                taken.reserve(position);
+            if let Some(unit) = limit.kind.unit() {
+                taken.reserve(position, unit);
             }
         }
-        Ok(Limited { taken: Some(taken), request_size, response_size })
+        let names = if reserved.is_some() { counted.iter().map(|limit| limit.name.clone()).collect() } else { vec![] };
+        Ok(Limited { taken: Some(taken), request_size, response_size, names })
     }
 }
 
@@ -159,13 +228,22 @@ pub(crate) fn too_large(limits: &RequestLimits<'_>, largest: usize, refusal: Ref
     }
 }
 
-/// A call that reserves more tokens than a budget has would never pass, whatever its caller waits for.
+/// A call that reserves more than a budget has would never pass, whatever its caller waits for.
 fn never(counted: &[&ArmedLimit], needs: &[Need], trace: &mut Trace) -> Result<(), Refusal> {
     let too_many = counted.iter().zip(needs).find(|(_, need)| need.number > need.counter.most());
     let Some((limit, need)) = too_many else { return Ok(()) };
     trace.limit = Some((&*limit.name).into());
-    let detail = format!("{}: the call may use {} tokens of {}", limit.name, need.number, need.counter.most());
-    Err(Refusal::new(Reason::TokenQuotaExceeded, detail))
+    let (needs, most) = (need.number, need.counter.most());
+    Err(match &limit.kind {
+        ArmedLimitKind::Cost { currency, .. } => {
+            let detail = format!("{}: the call may cost {} {currency} of {}", limit.name, Micros(needs), Micros(most));
+            Refusal::new(Reason::CostBudgetExceeded, detail)
+        }
+        _ => Refusal::new(
+            Reason::TokenQuotaExceeded,
+            format!("{}: the call may use {needs} tokens of {most}", limit.name),
+        ),
+    })
 }
 
 /// The refusal by the limit for which the caller has to wait longest.
@@ -179,6 +257,7 @@ fn refusal(counted: &[&ArmedLimit], standings: &[Standing], trace: &mut Trace) -
         ArmedLimitKind::Requests(Counter::Rate { .. }) => Reason::RateLimited,
         ArmedLimitKind::Requests(Counter::Slots { .. }) => Reason::TooManyConcurrentRequests,
         ArmedLimitKind::Tokens { .. } => Reason::TokenQuotaExceeded,
+        ArmedLimitKind::Cost { .. } => Reason::CostBudgetExceeded,
         _ => Reason::QuotaExceeded,
     };
     Refusal::new(reason, format!("limit {}", limit.name)).retry_after(standing.wait_us.div_ceil(1_000_000).max(1))

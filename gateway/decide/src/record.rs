@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 use idm_audit::{
-    Decision, DecisionBlock, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionShadow,
-    DecisionTrace, DecisionUsage, Outcome, Record, SCHEMA,
+    Decision, DecisionBlock, DecisionCost, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest,
+    DecisionShadow, DecisionTrace, DecisionUsage, Outcome, Record, SCHEMA,
 };
 use idm_plan::ShadowPart;
 use idm_transform::Usage;
@@ -97,8 +97,13 @@ pub fn record<'r>(
         usage: usage.map(|usage| DecisionUsage {
             model: usage.model.as_deref(),
             prompt_tokens: usage.prompt,
+            cached_prompt_tokens: usage.cached,
             completion_tokens: usage.completion,
             estimated: usage.estimated,
+            cost: usage
+                .cost
+                .as_ref()
+                .map(|cost| DecisionCost { micros: cost.amount.0, currency: cost.currency.as_str() }),
         }),
         issued: trace.issued.as_ref().map(|issued| DecisionIssued {
             grant: issued.grant,

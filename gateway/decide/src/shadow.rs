@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use idm_authn::{NoCaller, Unjudged, alike};
-use idm_plan::{ObjectKey, PathForms, Policy, ReadPath, RouteRule, Shadow, ShadowPart};
+use idm_plan::{Llm, ObjectKey, PathForms, Policy, ReadPath, RouteRule, Shadow, ShadowPart};
 use idm_request::{Facts, Identity, RequestView, SharedFacts};
 use idm_types::{Decider, MethodName, Reason, Refusal, RuleName};
 
@@ -128,7 +128,7 @@ impl Judging<'_> {
         }
         let known = alike.iter().find(|(name, _)| *name == who.method).map(|(_, name)| (name, who));
         let who = policy.armed.judge(*view, context.table(policy), context.cache, context.now, known)?;
-        if policy.steps.opens() || plan.llm.as_ref().is_some_and(|llm| !llm.rules.is_empty()) {
+        if policy.steps.opens() || plan.llm.as_ref().is_some_and(Llm::reads_bodies) {
             return Err(Unjudged::BodyUnread.into());
         }
         let shared = SharedFacts::of(*view);

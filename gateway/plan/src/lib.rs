@@ -23,6 +23,7 @@ mod ldap;
 mod limits;
 mod llm;
 mod method;
+mod models;
 mod path;
 mod policy;
 mod redirect;
@@ -58,6 +59,7 @@ pub use ldap::{DistinguishedName, LdapFilter, escape_dn_value, is_attribute, is_
 pub use limits::{Access, Calendar, Hours, Limit, LimitKey, LimitKind, UsagePlan};
 pub use llm::{Llm, LlmProvider, PromptRule, TokenQuota};
 pub use method::*;
+pub use models::{ModelList, ModelPattern, ModelPrice, PriceTable, UnknownModel};
 pub use path::{NamedByte, PathError, PathForm, PathForms, ReadPath, canonical_path, read_path};
 pub use policy::{
     CredentialForwarding, Disclosure, Grant, HeaderMapping, IdentityMapping, NameSet, Policy, Require, Rule, Subject,

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use idm_types::{CalendarSpan, RoleName};
+use idm_types::{CalendarSpan, Currency, Micros, RoleName};
 
-use crate::{Network, ObjectKey, Selector};
+use crate::{ModelList, Network, ObjectKey, Selector};
 
 /// A limit under its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,17 @@ pub enum LimitKind {
         /// The completion tokens of a call that does not say how many it takes at most.
         default_output: u64,
     },
+    /// An amount of money for language models in each span of the calendar.
+    Cost {
+        /// The amount.
+        amount: Micros,
+        /// Its currency; a call whose price is in another one is refused.
+        currency: Currency,
+        /// The calendar.
+        calendar: Calendar,
+        /// The completion tokens of a call that does not say how many it takes at most.
+        default_output: u64,
+    },
 }
 
 /// The spans of a calendar.
@@ -115,6 +126,9 @@ pub struct Access {
     /// Not these addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub except_addresses: Vec<Network>,
+    /// The language models.
+    #[serde(skip_serializing_if = "ModelList::is_open")]
+    pub models: ModelList,
     /// One of these hours; empty: always.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hours: Vec<Hours>,

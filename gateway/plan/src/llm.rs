@@ -1,7 +1,7 @@
 use idm_types::RuleName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Expr, SecretHandle};
+use crate::{Expr, ModelList, PriceTable, SecretHandle};
 
 /// The upstream is a language model's API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,9 +15,22 @@ pub struct Llm {
     pub key: SecretHandle,
     /// The quotas of each caller.
     pub quotas: Vec<TokenQuota>,
+    /// The models that callers may use.
+    #[serde(default, skip_serializing_if = "ModelList::is_open")]
+    pub models: ModelList,
+    /// The prices of models; `None`: calls cost nothing that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<PriceTable>,
     /// The rules about prompts. Every one must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<PromptRule>,
+}
+
+impl Llm {
+    /// Whether it decides by what the body of a call says.
+    pub fn reads_bodies(&self) -> bool {
+        !self.rules.is_empty() || !self.models.is_open() || self.prices.is_some()
+    }
 }
 
 /// A condition that every prompt must meet.

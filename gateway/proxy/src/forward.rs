@@ -22,7 +22,7 @@ use crate::guard::Guard;
 use crate::health::Tried;
 use crate::mirror::Copies;
 use crate::streams::Candidate;
-use crate::upgrade;
+use crate::upgrade::{self, Pending};
 
 /// The pause before the first further attempt, more or less.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -51,7 +51,7 @@ pub(crate) async fn forward(
         position.and_then(|position| local.pools.get(position)).ok_or_else(|| Refusal::new(Reason::NoBackend, ""))?;
     guard.upstream = position;
     let copies = Copies::of(core, local, guard, &forward, &parts);
-    let Forward { target, timeouts, websocket, own_host, trailers, .. } = forward;
+    let Forward { target, timeouts, websocket, own_host, trailers, metering, .. } = forward;
     parts.version = Version::HTTP_11;
     if own_host {
         let host = HeaderValue::from_str(&pool.backend().authority())
@@ -65,7 +65,10 @@ pub(crate) async fn forward(
     let answer = async {
         let place = pool.health.place(&pool.name).await?;
         if websocket {
-            let opened = open_tunnel(pool, parts, target, body, limited, caller, &tried).await;
+            let mut pending = None;
+            let counted = metering.is_some().then_some(&mut pending);
+            let opened = open_tunnel(pool, parts, target, body, (limited, counted), caller, &tried).await;
+            guard.realtime = pending;
             note(core, pool, &tried, &opened);
             return opened;
         }
@@ -265,7 +268,7 @@ async fn open_tunnel(
     mut parts: Parts,
     target: PathAndQuery,
     body: Payload<Incoming>,
-    limited: &mut Limited,
+    (limited, counted): (&mut Limited, Option<&mut Option<Box<Pending>>>),
     caller_of: Option<&Candidate>,
     tried: &Tried,
 ) -> Result<Response<ResponseBody>, Refusal> {
@@ -284,7 +287,16 @@ async fn open_tunnel(
     match tunnel.open(request).await.map_err(|error| broken(pool, error))? {
         Upgraded::Declined(response) => Ok(received(response)),
         Upgraded::Switched(response, upstream) => {
-            upgrade::tunnel(caller, upstream, std::mem::take(limited), caller_of.and_then(Candidate::place));
+            let pending = Pending { caller, upstream, place: caller_of.and_then(Candidate::place) };
+            match counted {
+                // What is compressed could not be counted, so nobody asked for it.
+                Some(_) if response.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) => {
+                    let why = format!("{}: it agreed to an extension that was not asked for", pool.name);
+                    return Err(Refusal::new(Reason::UpstreamFailed, why));
+                }
+                Some(counted) => *counted = Some(Box::new(pending)),
+                None => upgrade::tunnel(pending, std::mem::take(limited)),
+            }
             let (mut parts, ()) = response.into_parts();
             own_the_connection(&mut parts);
             upgrade::set_headers(&mut parts.headers);

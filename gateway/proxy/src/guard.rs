@@ -17,6 +17,7 @@ use crate::core::{Core, Local};
 use crate::metrics::{Flight, RuleInUse};
 use crate::telling::{Ending, Telling};
 use crate::traced::Traced;
+use crate::upgrade::Pending;
 
 /// Opened when a request arrives; closed by a verdict, or when it is dropped (the caller disconnected, or a panic). It
 /// goes through every step of a request, so it stays in one place and its address is handed on.
@@ -36,6 +37,8 @@ pub(crate) struct Guard {
     pub(crate) mirrors: Vec<usize>,
     /// The tokens that a call to a language model used.
     pub(crate) usage: Option<Usage>,
+    /// A realtime connection that the upstream agreed to.
+    pub(crate) realtime: Option<Box<Pending>>,
     /// The state that lasts until its answer has been sent; taken for the answer.
     ending: Ending,
     telling: Option<Rc<Telling>>,
@@ -62,6 +65,7 @@ impl Guard {
             upstream: None,
             mirrors: Vec::new(),
             usage: None,
+            realtime: None,
             telling: ending.telling.clone(),
             ending,
             traced: None,
@@ -109,6 +113,9 @@ impl Guard {
         let took = self.started.elapsed();
         let in_use = self.local.as_ref().map(|local| &*local.metrics);
         self.core.metrics.count(in_use, &self.trace, took, status, reason, self.exemplar(took));
+        if let Some((in_use, usage)) = in_use.zip(self.usage.as_ref()) {
+            in_use.count_usage(&self.trace, usage);
+        }
         took
     }
 

@@ -30,6 +30,7 @@ mod pipeline;
 mod progress;
 mod proxies;
 mod proxy_protocol;
+mod realtime;
 mod server;
 mod shared;
 mod stream;

@@ -12,10 +12,11 @@ use http_body::Body;
 use hyper::body::Incoming;
 use idm_audit::NotStored;
 use idm_decide::{
-    Account, Caller, Held, Limited, MAX_TEXT, Metering, Payload, Peer, Taken, Verdict, authority, decide, make_response,
+    Account, Caller, Held, Limited, MAX_TEXT, Metering, Payload, Peer, Taken, Used, Verdict, authority, decide,
+    make_response,
 };
 use idm_traces::Within;
-use idm_transform::{Call, HiddenUsage, Meter, Usage};
+use idm_transform::{HiddenUsage, Meter, Usage};
 use idm_types::{DecisionId, Reason, Refusal, Stage, Timestamp};
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ use crate::body::{LimitedBody, Metered, ResponseBody, Room, let_go};
 use crate::core::{Core, Local};
 use crate::forward::{Outbound, forward};
 use crate::guard::Guard;
+use crate::realtime;
 use crate::streams::Candidate;
 use crate::telling::Ending;
 use crate::traced;
@@ -84,7 +86,8 @@ async fn forwarded(
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;
     // Before there is an answer, the caller has used its prompt.
-    let mut asked = metering.and_then(|metering| Asked::of(&core, &local, &mut guard, metering.call));
+    let counted_later = metering.filter(|metering| !metering.realtime);
+    let mut asked = counted_later.and_then(|metering| Asked::of(&core, &local, &mut guard, metering));
     if let Some(asked) = &mut asked {
         asked.taken = limited.taken.take();
     }
@@ -196,6 +199,10 @@ async fn recorded(
     let (Some(account), Some(metering)) = (account, metering) else {
         return with_limits(core, guard, limited, response).await;
     };
+    if let Some(pending) = guard.realtime.take() {
+        realtime::serve(*pending, guard, account, limited, metering);
+        return response;
+    }
     let core = core.clone();
     let meter = Meter::new(status, response.headers(), metering.call);
     let hidden = (metering.hides_usage && meter.is_streamed()).then(HiddenUsage::default);
@@ -205,10 +212,10 @@ async fn recorded(
     let (parts, body) = response.into_parts();
     let taken = limited.taken.take();
     let ended = move |usage: Usage| {
-        let tokens = usage.prompt.saturating_add(usage.completion);
-        account.charge(&core.shared.process, tokens, guard.now);
+        let usage = usage.priced(metering.price);
+        account.charge(&core.shared.process, usage.tokens(), guard.now);
         if let Some(taken) = taken {
-            taken.settle(tokens);
+            taken.settle(used(&usage));
         }
         guard.usage = Some(usage);
         // The answer has been sent: nothing is left to wait for.
@@ -251,11 +258,16 @@ async fn with_limits(
     response.map(|body| LimitedBody::around(body, limited, room, Some(Box::new(ended))))
 }
 
+/// The use of a call, as limits count it.
+pub(crate) fn used(usage: &Usage) -> Used {
+    Used { tokens: usage.tokens(), micros: usage.micros() }
+}
+
 /// A prompt that was sent to a language model without an answer yet. It counts as used if the caller disconnects now.
 struct Asked {
     core: Rc<Core>,
     account: Account,
-    tokens: u64,
+    used: Used,
     now: Timestamp,
     /// The share that the limits gave.
     taken: Option<Taken>,
@@ -263,12 +275,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(core: &Rc<Core>, local: &Local, guard: &mut Guard, call: Call) -> Option<Self> {
+    fn of(core: &Rc<Core>, local: &Local, guard: &mut Guard, metering: Metering) -> Option<Self> {
         let account = Account::of(local.configuration.engine(), &guard.trace)?;
-        let usage = Usage::of_prompt(call);
-        let tokens = usage.prompt;
+        let usage = Usage::of_prompt(metering.call).priced(metering.price);
+        let used = used(&usage);
         guard.usage = Some(usage);
-        Some(Self { core: core.clone(), account, tokens, now: guard.now, taken: None, open: true })
+        Some(Self { core: core.clone(), account, used, now: guard.now, taken: None, open: true })
     }
 
     /// From here on the answer is counted, or there is no answer.
@@ -282,9 +294,9 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         if self.open {
-            self.account.charge(&self.core.shared.process, self.tokens, self.now);
+            self.account.charge(&self.core.shared.process, self.used.tokens, self.now);
             if let Some(taken) = self.taken.take() {
-                taken.settle(self.tokens);
+                taken.settle(self.used);
             }
         }
     }

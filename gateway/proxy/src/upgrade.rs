@@ -24,20 +24,21 @@ pub(crate) fn set_headers(headers: &mut HeaderMap) {
 
 /// The longest silence in both directions before a tunnel is closed; both ends of a WebSocket can send pings (RFC 6455
 /// §5.5.2).
-const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Copies bytes in both directions until either side ends or both are silent for too long. Bytes that the caller sent
 /// early do not reach the upstream before it agreed to the upgrade: hyper holds them until then.
 /// The limits get back what they gave when the tunnel ends.
 ///
 /// The end of the caller's right ends the tunnel: both connections close, and no byte is added to what was sent.
-pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited, place: Option<Place>) {
+pub(crate) fn tunnel(pending: Pending, limited: Limited) {
     tokio::task::spawn_local(async move {
+        let Pending { caller, upstream, place } = pending;
         let _until_the_end = limited;
         if let (Ok(caller), Ok(upstream)) = tokio::join!(caller, upstream) {
             let heard = Rc::new(Cell::new(Instant::now()));
-            let mut caller = Heard { io: TokioIo::new(caller), heard: heard.clone() };
-            let mut upstream = Heard { io: TokioIo::new(upstream), heard: heard.clone() };
+            let mut caller = Heard::new(TokioIo::new(caller), &heard);
+            let mut upstream = Heard::new(TokioIo::new(upstream), &heard);
             tokio::select! {
                 _ = tokio::io::copy_bidirectional(&mut caller, &mut upstream) => {}
                 () = silence(&heard, MAX_SILENCE) => {}
@@ -48,7 +49,7 @@ pub(crate) fn tunnel(caller: OnUpgrade, upstream: OnUpgrade, limited: Limited, p
 }
 
 /// Resolves when the right of the caller ends.
-async fn right_ended(place: Option<Place>) {
+pub(crate) async fn right_ended(place: Option<Place>) {
     match place {
         Some(place) => {
             let _ = place.cut().await;
@@ -58,7 +59,7 @@ async fn right_ended(place: Option<Place>) {
 }
 
 /// Resolves after a silence of this length.
-async fn silence(heard: &Cell<Instant>, limit: Duration) {
+pub(crate) async fn silence(heard: &Cell<Instant>, limit: Duration) {
     loop {
         let end = heard.get() + limit;
         if Instant::now() >= end {
@@ -69,9 +70,22 @@ async fn silence(heard: &Cell<Instant>, limit: Duration) {
 }
 
 /// Notes when bytes were last read.
-struct Heard<S> {
+pub(crate) struct Heard<S> {
     io: S,
     heard: Rc<Cell<Instant>>,
+}
+
+impl<S> Heard<S> {
+    pub(crate) fn new(io: S, heard: &Rc<Cell<Instant>>) -> Self {
+        Self { io, heard: heard.clone() }
+    }
+}
+
+/// Both sides of an upgrade that the upstream agreed to.
+pub(crate) struct Pending {
+    pub(crate) caller: OnUpgrade,
+    pub(crate) upstream: OnUpgrade,
+    pub(crate) place: Option<Place>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {

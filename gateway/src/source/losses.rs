@@ -29,6 +29,10 @@ fn of_policy(old: &Policy, new: &Policy) -> Vec<String> {
     {
         lost.push("any token quota".to_owned());
     }
+    let lists_models = |policy: &Policy| policy.llm.as_ref().is_some_and(|llm| !llm.models.is_open());
+    if lists_models(old) && !lists_models(new) {
+        lost.push("any list of models".to_owned());
+    }
     if old.token_service.is_some() && new.token_service.is_none() {
         lost.push("a token service".to_owned());
     }

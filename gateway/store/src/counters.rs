@@ -89,12 +89,50 @@ pub struct Taking {
     pub standings: Vec<Standing>,
 }
 
+/// The unit of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Tokens of a language model.
+    Tokens,
+    /// Millionths of a currency's unit.
+    Micros,
+}
+
+/// The use of a call to a language model, in each unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Its tokens.
+    pub tokens: u64,
+    /// Its cost, in millionths.
+    pub micros: u64,
+}
+
+impl Used {
+    fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Tokens => self.tokens,
+            Unit::Micros => self.micros,
+        }
+    }
+}
+
 /// The counts that a request has taken. Slots come back when it is dropped, and so do
 /// reservations that were never settled.
 pub struct Taken {
     counters: Arc<Counters>,
+    on_loss: OnLoss,
+    items: Vec<Item>,
+}
+
+/// A count that was taken.
+struct Item {
+    need: Need,
+    /// The end of the span in which it was taken.
+    end: u64,
+    /// The unit in which it was reserved; `None`: it is not settled.
+    reserved: Option<Unit>,
+    /// It was counted by this process alone.
     here: bool,
-    items: Vec<(Need, u64, bool)>,
 }
 
 impl std::fmt::Debug for Taken {
@@ -105,29 +143,61 @@ impl std::fmt::Debug for Taken {
 
 impl Taken {
     /// Marks the counter at this position as reserved: what is not settled comes back.
-    pub fn reserve(&mut self, position: usize) {
-        if let Some((_, _, reserved)) = self.items.get_mut(position) {
-            *reserved = true;
+    pub fn reserve(&mut self, position: usize, unit: Unit) {
+        if let Some(item) = self.items.get_mut(position) {
+            item.reserved = Some(unit);
         }
     }
 
     /// Counts `used` for every counter that was reserved, in place of what was taken.
-    pub fn settle(mut self, used: u64) {
-        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        for (need, end, reserved) in self.items.iter_mut().filter(|(_, _, reserved)| *reserved) {
-            *reserved = false;
-            let back = signed(need.number).saturating_sub(signed(used));
-            self.counters.give_back(need, back, *end, self.here);
+    pub fn settle(mut self, used: Used) {
+        self.settle_all(used);
+    }
+
+    /// The same, and reserves as much again from all of these counters, or nothing from any. Returns the position and
+    /// unit of a counter that has not enough left. The error is a store that is away, where a limit denies then. What was
+    /// not reserved stays taken.
+    pub async fn renew(&mut self, used: Used, now: Timestamp) -> Result<Option<(usize, Unit)>, StoreError> {
+        let settled = self.settle_all(used);
+        let need = |(position, _): &(usize, Unit)| self.items.get(*position).map(|item| item.need.clone());
+        let needs: Vec<Need> = settled.iter().filter_map(need).collect();
+        if needs.is_empty() {
+            return Ok(None);
         }
+        let counters = self.counters.clone();
+        let Taking { taken, standings } = counters.take(needs, self.on_loss, now).await?;
+        let Some(mut taken) = taken else {
+            let refusing = settled.iter().zip(&standings).find(|(_, standing)| !standing.sufficed);
+            return Ok(refusing.or(settled.iter().zip(&standings).next()).map(|(settled, _)| *settled));
+        };
+        for ((position, unit), item) in settled.into_iter().zip(taken.items.drain(..)) {
+            if let Some(place) = self.items.get_mut(position) {
+                *place = Item { reserved: Some(unit), ..item };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives back the rest of what was reserved. Returns the positions and units of these counters.
+    fn settle_all(&mut self, used: Used) -> Vec<(usize, Unit)> {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut settled = Vec::new();
+        for (position, item) in self.items.iter_mut().enumerate() {
+            let Some(unit) = item.reserved.take() else { continue };
+            let back = signed(item.need.number).saturating_sub(signed(used.of(unit)));
+            self.counters.give_back(&item.need, back, item.end, item.here);
+            settled.push((position, unit));
+        }
+        settled
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        for (need, end, reserved) in &self.items {
-            if *reserved || matches!(need.counter, Counter::Slots { .. }) {
+        for Item { need, end, reserved, here } in &self.items {
+            if reserved.is_some() || matches!(need.counter, Counter::Slots { .. }) {
                 let back = i64::try_from(need.number).unwrap_or(i64::MAX);
-                self.counters.give_back(need, back, *end, self.here);
+                self.counters.give_back(need, back, *end, *here);
             }
         }
     }
@@ -186,12 +256,12 @@ impl Counters {
         on_loss: OnLoss,
         now: Timestamp,
     ) -> Result<Taking, StoreError> {
-        let Kind::Shared(shared) = &self.store.kind else { return Ok(self.take_here(needs, now)) };
+        let Kind::Shared(shared) = &self.store.kind else { return Ok(self.take_here(needs, on_loss, now)) };
         for _ in 0..ATTEMPTS {
             let local = self.uptime_us();
             let begun = lock(&self.leases).begin(&needs, local);
             let asks = match begun {
-                Begun::Taken(standings) => return Ok(self.taken(needs, standings, false)),
+                Begun::Taken(standings) => return Ok(self.taken(needs, standings, (on_loss, false))),
                 Begun::Refused(standings) => return Ok(self.refused(standings)),
                 Begun::Ask(asks) => asks,
             };
@@ -203,7 +273,7 @@ impl Counters {
                 }
                 Err(_) => {
                     self.counts.lost_local.fetch_add(1, Ordering::Relaxed);
-                    return Ok(self.take_here(needs, now));
+                    return Ok(self.take_here(needs, on_loss, now));
                 }
             }
         }
@@ -211,15 +281,16 @@ impl Counters {
         Ok(self.refused(vec![wait; needs.len()]))
     }
 
-    fn take_here(self: &Arc<Self>, needs: Vec<Need>, now: Timestamp) -> Taking {
+    fn take_here(self: &Arc<Self>, needs: Vec<Need>, on_loss: OnLoss, now: Timestamp) -> Taking {
         let (all, standings) = lock(&self.ledger).take(&needs, self.calendar_us(now));
-        if all { self.taken(needs, standings, true) } else { self.refused(standings) }
+        if all { self.taken(needs, standings, (on_loss, true)) } else { self.refused(standings) }
     }
 
-    fn taken(self: &Arc<Self>, needs: Vec<Need>, standings: Vec<Standing>, here: bool) -> Taking {
+    fn taken(self: &Arc<Self>, needs: Vec<Need>, standings: Vec<Standing>, (on_loss, here): (OnLoss, bool)) -> Taking {
         self.counts.taken.fetch_add(1, Ordering::Relaxed);
-        let items = needs.into_iter().zip(&standings).map(|(need, standing)| (need, standing.end, false)).collect();
-        Taking { taken: Some(Taken { counters: self.clone(), here, items }), standings }
+        let item = |(need, standing): (Need, &Standing)| Item { need, end: standing.end, reserved: None, here };
+        let items = needs.into_iter().zip(&standings).map(item).collect();
+        Taking { taken: Some(Taken { counters: self.clone(), on_loss, items }), standings }
     }
 
     fn refused(&self, standings: Vec<Standing>) -> Taking {

@@ -26,7 +26,7 @@ use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
 pub use board::{Board, BoardVersion};
-pub use counters::{Counters, LimitCounts, OnLoss, PATIENCE, Taken, Taking};
+pub use counters::{Counters, LimitCounts, OnLoss, PATIENCE, Taken, Taking, Unit, Used};
 pub use gate::Health;
 pub use guesses::{GuessEnd, GuessKeys, GuessRules, GuessTurn};
 use in_process::InProcess;

@@ -13,17 +13,24 @@ mod hidden_usage;
 mod keys;
 mod llm;
 mod meter;
+mod models;
+mod price;
 mod produce;
 mod prompt;
 mod quotas;
+mod realtime;
 mod reserve;
 mod usage_option;
+mod websocket;
 
 pub use content::Content;
 pub use hidden_usage::HiddenUsage;
 pub use llm::{ArmedLlm, Body, LlmCall};
 pub use meter::{Call, Meter, Usage};
+pub use models::NamedModels;
+pub use price::{Cost, Price};
 pub use quotas::Quotas;
+pub use realtime::{RealtimeMeter, Uncounted};
 pub use reserve::Reservation;
 
 use idm_plan::{Destination, JoseStep, JoseStepKind, Message, Place};

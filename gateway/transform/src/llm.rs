@@ -1,19 +1,30 @@
 //! Calls to language models: adds the provider's key, removes the caller's credential, and counts the tokens.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use idm_plan::{Llm, LlmProvider, Secrets, TokenQuota};
+use idm_plan::{Llm, LlmProvider, ModelList, Secrets, TokenQuota};
 use idm_request::Facts;
 use idm_types::{Reason, Refusal};
 use serde_json::Value;
 
+use crate::models::{NamedModels, are_in_body};
+use crate::price::Price;
 use crate::prompt::{Prompt, PromptRules};
 use crate::refusal;
 use crate::usage_option::with_usage;
 
 /// Headers of a call that define how to read it and how to answer it.
-const NEEDED: &[&str] = &["accept", "content-type", "content-length", "content-encoding", "idempotency-key"];
+const NEEDED: &[&str] = &[
+    "accept",
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "idempotency-key",
+    // Extensions are not among them: a frame that is compressed could not be counted.
+    "sec-websocket-key",
+    "sec-websocket-version",
+];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -49,6 +60,7 @@ impl ArmedLlm {
     /// caller reaches the provider, and a caller cannot name an account (`OpenAI-Organization`) to which the gateway's
     /// key is charged. Usage is read from the answer, so the answer must have no content coding.
     pub fn keep_only_what_it_needs(&self, headers: &mut HeaderMap, is_made: impl Fn(&str) -> bool) {
+        let protocols = protocols(headers);
         let versions: &[&str] = match self.plan.provider {
             LlmProvider::OpenAi | LlmProvider::AzureOpenAi => &["openai-beta"],
             LlmProvider::Anthropic => &["anthropic-version", "anthropic-beta"],
@@ -58,6 +70,7 @@ impl ArmedLlm {
         let others: Vec<HeaderName> = headers.keys().filter(|name| !stays(name.as_str())).cloned().collect();
         others.iter().for_each(|name| drop(headers.remove(name)));
         headers.insert(USER_AGENT, HeaderValue::from_static("idm"));
+        headers.extend(protocols.map(|protocols| (SEC_WEBSOCKET_PROTOCOL, protocols)));
     }
 
     /// Adds the provider's key, last of all, and removes every other key, from each header where a provider reads one.
@@ -76,9 +89,58 @@ impl ArmedLlm {
         !self.rules.are_none() && call.length != Some(0)
     }
 
+    /// Whether a WebSocket to this path may be opened: only those of the realtime API are counted. The error says why
+    /// not.
+    pub fn admits_websocket(&self, path: &str, query: &str) -> Result<(), &'static str> {
+        if !matches!(self.plan.provider, LlmProvider::OpenAi | LlmProvider::AzureOpenAi) {
+            return Err("only the realtime API of OpenAI and Azure is counted on a WebSocket");
+        }
+        if !path.ends_with("/realtime") {
+            return Err("only paths that end with `/realtime` are counted on a WebSocket");
+        }
+        if !self.rules.are_none() {
+            return Err("the policy has rules about prompts, and those on a WebSocket are not read");
+        }
+        // Azure takes a key from the query, which would be charged in place of the gateway's.
+        let mut names = query.split('&').map(|parameter| parameter.split('=').next().unwrap_or_default());
+        if names.any(|name| name.contains('%') || name.eq_ignore_ascii_case("api-key")) {
+            return Err("the query has a key, or a name with escapes: the gateway adds the key");
+        }
+        Ok(())
+    }
+
     /// Whether the rules permit a prompt. `body` is what the provider would get.
     pub fn permits(&self, path: &str, headers: &HeaderMap, body: &[u8], facts: &Facts<'_>) -> Result<(), Refusal> {
         self.rules.check(&Prompt { provider: self.plan.provider, path, headers, body }, facts)
+    }
+
+    /// The models that every caller may use.
+    pub fn models(&self) -> &ModelList {
+        &self.plan.models
+    }
+
+    /// Whether calls have a price.
+    pub fn has_prices(&self) -> bool {
+        self.plan.prices.is_some()
+    }
+
+    /// Whether the body of a call must be read to know its models.
+    pub fn names_models_in_body(&self, call: LlmCall<'_>) -> bool {
+        are_in_body(self.plan.provider, call)
+    }
+
+    /// The models that a call names. `body` is what the provider would get; it is needed where
+    /// [`Self::names_models_in_body`] says so.
+    pub fn models_named(&self, call: LlmCall<'_>, headers: &HeaderMap, body: Option<&[u8]>) -> NamedModels {
+        NamedModels::of(self.plan.provider, call, headers, body)
+    }
+
+    /// The price of a call for these models; `None`: it costs nothing, or nothing that is known.
+    pub fn price_of(&self, call: LlmCall<'_>, models: &NamedModels) -> Result<Option<Price>, Refusal> {
+        match &self.plan.prices {
+            Some(table) if !call.is_free() => Price::of(table, models),
+            _ => Ok(None),
+        }
     }
 
     /// The treatment of a call's body.
@@ -121,6 +183,15 @@ impl ArmedLlm {
     }
 }
 
+/// The subprotocols of a WebSocket that say how it is spoken. Browsers put keys and accounts beside them
+/// (`openai-insecure-api-key.…`), which reach no provider.
+fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+    let all = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let spoken = |name: &&str| *name == "realtime" || name.starts_with("openai-beta.");
+    let kept: Vec<&str> = all.flat_map(|value| value.split(',').map(str::trim)).filter(spoken).collect();
+    if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(", ")).ok() }
+}
+
 /// The parts of a call that say how it is treated.
 #[derive(Clone, Copy, Debug)]
 pub struct LlmCall<'r> {
@@ -132,6 +203,8 @@ pub struct LlmCall<'r> {
     pub content_type: Option<&'r HeaderValue>,
     /// The bytes of its body, where they are known before it was read.
     pub length: Option<u64>,
+    /// The query, where it asks for a realtime connection.
+    pub realtime: Option<&'r str>,
 }
 
 /// The treatment of a call's body.
@@ -152,9 +225,18 @@ impl LlmCall<'_> {
     /// Whether tokens are estimated where the answer does not tell any. Reading a list of models, or uploading a file,
     /// uses none.
     pub fn charges_what_is_not_told(&self) -> bool {
+        self.method == Method::POST.as_str() && !self.is_form() && !self.is_free()
+    }
+
+    /// Whether its body is a form of several parts.
+    pub(crate) fn is_form(&self) -> bool {
         let kind = self.content_type.map(|kind| kind.as_bytes().to_ascii_lowercase()).unwrap_or_default();
-        let free = ["/count_tokens", "/moderations"].iter().any(|end| self.path.ends_with(end));
-        self.method == Method::POST.as_str() && !kind.starts_with(b"multipart/form-data") && !free
+        kind.starts_with(b"multipart/form-data")
+    }
+
+    /// Whether no provider charges for it.
+    fn is_free(&self) -> bool {
+        ["/count_tokens", "/moderations", "/files"].iter().any(|end| self.path.ends_with(end))
     }
 }
 
@@ -170,7 +252,15 @@ mod tests {
         let mut secrets = Secrets::default();
         secrets.put(handle.clone(), Redacted::new(key.as_bytes().to_vec()));
         ArmedLlm::arm(
-            &Llm { provider, max_request_bytes: 1 << 20, key: handle, quotas: Vec::new(), rules: Vec::new() },
+            &Llm {
+                provider,
+                max_request_bytes: 1 << 20,
+                key: handle,
+                quotas: Vec::new(),
+                models: ModelList::default(),
+                prices: None,
+                rules: Vec::new(),
+            },
             &secrets,
         )
     }
@@ -252,11 +342,48 @@ mod tests {
     }
 
     #[test]
+    fn a_websocket_is_admitted_where_it_is_counted_and_carries_no_key_of_a_caller() {
+        let admitted =
+            |provider, path: &str, query: &str| armed(provider, "sk-1").unwrap().admits_websocket(path, query);
+        assert_eq!(admitted(LlmProvider::OpenAi, "/v1/realtime", "model=m"), Ok(()));
+        assert_eq!(admitted(LlmProvider::AzureOpenAi, "/openai/realtime", "api-version=1&deployment=m"), Ok(()));
+        for (provider, path, query) in [
+            (LlmProvider::Anthropic, "/v1/realtime", ""),
+            (LlmProvider::OpenAi, "/v1/responses", ""),
+            (LlmProvider::AzureOpenAi, "/openai/realtime", "deployment=m&Api-Key=k"),
+            (LlmProvider::AzureOpenAi, "/openai/realtime", "deployment=m&api%2Dkey=k"),
+        ] {
+            assert!(admitted(provider, path, query).is_err(), "{path}?{query}");
+        }
+        let mut sent = headers(&[
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-caller, openai-organization.o"),
+        ]);
+        sent.append("sec-websocket-protocol", HeaderValue::from_static("openai-beta.realtime-v1"));
+        armed(LlmProvider::OpenAi, "sk-1").unwrap().keep_only_what_it_needs(&mut sent, |_| false);
+        let kept = [
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-version", "13"),
+            ("user-agent", "idm"),
+            ("sec-websocket-protocol", "realtime, openai-beta.realtime-v1"),
+        ];
+        assert_eq!(sent, headers(&kept));
+    }
+
+    #[test]
     fn a_body_is_held_only_where_it_may_change_or_its_size_counts() {
         let json = HeaderValue::from_static("application/json");
         let form = HeaderValue::from_static("Multipart/form-data; boundary=x");
         let body = |provider, method, path, kind, length| {
-            armed(provider, "sk-1").unwrap().body_of(LlmCall { method, path, content_type: Some(kind), length })
+            armed(provider, "sk-1").unwrap().body_of(LlmCall {
+                method,
+                path,
+                content_type: Some(kind),
+                length,
+                realtime: None,
+            })
         };
         let chat = "/v1/chat/completions";
         for provider in [LlmProvider::OpenAi, LlmProvider::AzureOpenAi] {

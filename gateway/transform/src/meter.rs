@@ -6,6 +6,8 @@
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use crate::price::{Cost, Price};
+
 /// Below this depth the reader does not distinguish objects from lists.
 const MAX_DEPTH: usize = 127;
 /// The bytes that are kept of one text: enough for the name of a member, a number, or the name of a model.
@@ -20,13 +22,47 @@ pub struct Usage {
     pub model: Option<String>,
     /// Tokens of the prompt.
     pub prompt: u64,
+    /// Those among them that the provider had in its cache.
+    pub cached: u64,
     /// Tokens of the response.
     pub completion: u64,
     /// The provider did not report all numbers; the missing ones were estimated from the bytes that were forwarded.
     pub estimated: bool,
+    /// The cost; `None` where the call has no price.
+    pub cost: Option<Cost>,
 }
 
 impl Usage {
+    /// With its cost, where the call has a price.
+    pub fn priced(mut self, price: Option<Price>) -> Self {
+        let cost = |price: Price| Cost { amount: price.cost(&self), currency: price.currency, entry: price.entry };
+        self.cost = price.map(cost);
+        self
+    }
+
+    /// Tokens of the prompt and of the response.
+    pub fn tokens(&self) -> u64 {
+        self.prompt.saturating_add(self.completion)
+    }
+
+    /// Adds the use of a further part of the same call.
+    pub fn add(&mut self, more: &Self) {
+        self.model = more.model.clone().or_else(|| self.model.take());
+        self.prompt = self.prompt.saturating_add(more.prompt);
+        self.cached = self.cached.saturating_add(more.cached);
+        self.completion = self.completion.saturating_add(more.completion);
+        self.estimated |= more.estimated;
+        self.cost = match (self.cost, more.cost) {
+            (Some(sum), Some(more)) => Some(Cost { amount: sum.amount.saturating_add(more.amount), ..sum }),
+            (sum, more) => sum.or(more),
+        };
+    }
+
+    /// The cost in millionths of the currency's unit; 0 where there is none.
+    pub fn micros(&self) -> u64 {
+        self.cost.map_or(0, |cost| cost.amount.0)
+    }
+
     /// The estimated usage of a call that was sent and got no response.
     pub fn of_prompt(call: Call) -> Self {
         if !call.estimates {
@@ -118,41 +154,61 @@ impl Meter {
 
     /// The usage of the call, once the response has ended or the caller has disconnected.
     pub fn usage(self) -> Usage {
-        let Told { model, prompt, cached, completion, so_far, is_final, texts, text_bytes, event_has_text: _ } =
-            self.told;
+        let Told {
+            model,
+            prompt,
+            cached,
+            cached_within,
+            completion,
+            so_far,
+            is_final,
+            texts,
+            text_bytes,
+            event_has_text: _,
+            has_delta: _,
+        } = self.told;
+        let [_, read] = cached;
+        let of_cache = cached_within.unwrap_or(0).saturating_add(read);
         let cached = cached.iter().fold(0_u64, |sum, tokens| sum.saturating_add(*tokens));
         let prompt = prompt.map(|prompt| prompt.saturating_add(cached)).or((cached > 0).then_some(cached));
         let tells_nothing = prompt.is_none() && completion.or(so_far).is_none();
         if !self.succeeded || tells_nothing && !self.call.estimates {
             let completion = completion.or(so_far).unwrap_or(0);
-            return Usage { model, prompt: prompt.unwrap_or(0), completion, estimated: false };
+            let prompt = prompt.unwrap_or(0);
+            return Usage { model, prompt, cached: of_cache.min(prompt), completion, estimated: false, cost: None };
         }
         // Usage that was not reported is estimated, so that a caller that hides it, or disconnects before it is
         // reported, is charged too. In a stream only the text counts, and each event with text is one token at least.
         let of_text = text_bytes.div_ceil(BYTES_PER_TOKEN).max(texts);
         let estimate = if self.streamed && texts > 0 { of_text } else { self.seen.div_ceil(BYTES_PER_TOKEN) };
+        let estimated = prompt.is_none() || !is_final;
+        let prompt = prompt.unwrap_or_else(|| self.call.request_bytes.div_ceil(BYTES_PER_TOKEN));
         Usage {
             model,
-            prompt: prompt.unwrap_or_else(|| self.call.request_bytes.div_ceil(BYTES_PER_TOKEN)),
+            prompt,
+            cached: of_cache.min(prompt),
             completion: match (completion, is_final) {
                 (Some(told), _) => told,
                 // Embeddings report no completion tokens.
                 (None, true) => so_far.unwrap_or(0),
                 (None, false) => so_far.unwrap_or(0).max(estimate),
             },
-            estimated: prompt.is_none() || !is_final,
+            estimated,
+            cost: None,
         }
     }
 }
 
 /// The usage that the response has reported so far.
 #[derive(Default)]
-struct Told {
+pub(crate) struct Told {
     model: Option<String>,
     prompt: Option<u64>,
     /// Tokens of the prompt that were written to the provider's cache, or read from it, where `prompt` does not count
     /// them.
     cached: [u64; 2],
+    /// Tokens of the cache that `prompt` counts.
+    cached_within: Option<u64>,
     completion: Option<u64>,
     /// The number that Anthropic's first event reports for a response that has only begun.
     so_far: Option<u64>,
@@ -162,9 +218,31 @@ struct Told {
     texts: u64,
     text_bytes: u64,
     event_has_text: bool,
+    /// The event has a piece of an answer.
+    has_delta: bool,
 }
 
 impl Told {
+    /// The model, as far as it was told.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Whether the event has a piece of an answer.
+    pub(crate) fn has_delta(&self) -> bool {
+        self.has_delta
+    }
+
+    /// The usage of one event, where it tells one.
+    pub(crate) fn told_usage(&self) -> Option<Usage> {
+        if self.prompt.is_none() && self.completion.is_none() {
+            return None;
+        }
+        let (prompt, completion) = (self.prompt.unwrap_or(0), self.completion.unwrap_or(0));
+        let cached = self.cached_within.unwrap_or(0).min(prompt);
+        Some(Usage { prompt, cached, completion, ..Usage::default() })
+    }
+
     /// The usage that headers tell, as Bedrock's answers to `invoke` do.
     fn of_headers(headers: &HeaderMap) -> Self {
         let number = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -183,9 +261,16 @@ enum Name {
     Message,
     /// The last event of OpenAI's responses has it under `response`.
     Response,
+    /// The first event of a realtime connection has its model here.
+    Session,
+    /// A piece of an answer.
+    Delta,
     Prompt,
     CacheWrite,
     CacheRead,
+    /// OpenAI says here which tokens of the prompt are of its cache.
+    PromptDetails,
+    CachedWithin,
     Completion,
     /// A member that describes the answer, and is not part of it.
     About,
@@ -200,9 +285,13 @@ impl Name {
             b"usage" => Name::Usage,
             b"message" => Name::Message,
             b"response" => Name::Response,
+            b"session" => Name::Session,
+            b"delta" => Name::Delta,
             b"prompt_tokens" | b"input_tokens" | b"inputTokens" => Name::Prompt,
             b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => Name::CacheWrite,
             b"cache_read_input_tokens" | b"cacheReadInputTokens" => Name::CacheRead,
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => Name::PromptDetails,
+            b"cached_tokens" => Name::CachedWithin,
             b"completion_tokens" | b"output_tokens" | b"outputTokens" => Name::Completion,
             b"id"
             | b"item_id"
@@ -234,7 +323,7 @@ enum At {
 
 /// Reads a JSON text byte by byte. Text that is not JSON reports no usage.
 #[derive(Default)]
-struct Reader {
+pub(crate) struct Reader {
     at: At,
     depth: usize,
     /// Bit n is set when the value at depth n is an object.
@@ -249,7 +338,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn see(&mut self, byte: u8, told: &mut Told) {
+    pub(crate) fn see(&mut self, byte: u8, told: &mut Told) {
         match (self.at, byte) {
             (At::Text, b'"') => {
                 self.at = At::Between;
@@ -275,9 +364,14 @@ impl Reader {
     }
 
     /// Begins a new text and keeps the memory.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let kept = std::mem::take(&mut self.kept);
         *self = Self { kept, ..Self::default() };
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept.capacity()
     }
 
     fn keep(&mut self, byte: u8) {
@@ -338,12 +432,13 @@ impl Reader {
             return;
         }
         match self.name {
-            Name::Model if matches!(self.above(), Some([] | [Name::Message | Name::Response])) => {
+            Name::Model if matches!(self.above(), Some([] | [Name::Message | Name::Response | Name::Session])) => {
                 let text = String::from_utf8_lossy(&self.kept);
                 told.model = Some(text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect());
             }
             Name::Model | Name::About => {}
             _ if self.length > 0 => {
+                told.has_delta |= self.name == Name::Delta && matches!(self.above(), Some([]));
                 told.text_bytes = told.text_bytes.saturating_add(self.length);
                 told.texts += u64::from(!std::mem::replace(&mut told.event_has_text, true));
             }
@@ -359,6 +454,14 @@ impl Reader {
     fn number(&mut self, told: &mut Told) {
         let text = std::str::from_utf8(&self.kept).ok().filter(|text| text.len() as u64 == self.length);
         let Some(number) = text.and_then(|text| text.parse::<u64>().ok()) else { return };
+        if self.name == Name::CachedWithin {
+            let is_usage = |above: &[Name]| matches!(above, [Name::Usage] | [Name::Response, Name::Usage]);
+            let of_prompt = self.above().and_then(<[Name]>::split_last);
+            if of_prompt.is_some_and(|(last, above)| *last == Name::PromptDetails && is_usage(above)) {
+                told.cached_within = told.cached_within.max(Some(number));
+            }
+            return;
+        }
         let begun = match self.above() {
             Some([Name::Usage] | [Name::Response, Name::Usage]) => false,
             Some([Name::Message, Name::Usage]) => true,
@@ -398,7 +501,7 @@ mod tests {
     }
 
     fn told(model: &str, prompt: u64, completion: u64) -> Usage {
-        Usage { model: Some(model.into()), prompt, completion, estimated: false }
+        Usage { model: Some(model.into()), prompt, completion, ..Usage::default() }
     }
 
     const BEGUN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"c\",\
@@ -438,22 +541,31 @@ mod tests {
         let parts = "\"input_tokens\":4,\"cache_creation_input_tokens\":1000,\"cache_read_input_tokens\":20000,\
                      \"cache_creation\":{\"ephemeral_5m_input_tokens\":1000}";
         let whole = format!("{{\"model\":\"c\",\"usage\":{{{parts},\"output_tokens\":7}}}}");
-        assert_eq!(usage("application/json", &[&whole]), told("c", 21_004, 7));
+        assert_eq!(usage("application/json", &[&whole]), Usage { cached: 20_000, ..told("c", 21_004, 7) });
         let begun = format!(
             "data: {{\"message\":{{\"model\":\"c\",\"usage\":{{{parts},\"output_tokens\":1}}}}}}\n\n\
              data: {{\"usage\":{{\"output_tokens\":7}}}}\n\n"
         );
-        assert_eq!(usage("text/event-stream", &[&begun]), told("c", 21_004, 7));
+        assert_eq!(usage("text/event-stream", &[&begun]), Usage { cached: 20_000, ..told("c", 21_004, 7) });
         let converse =
             "{\"usage\":{\"inputTokens\":3,\"cacheReadInputTokens\":5,\"outputTokens\":4,\"totalTokens\":12}}";
         assert_eq!(
             usage("application/json", &[converse]),
-            Usage { model: None, prompt: 8, completion: 4, estimated: false }
+            Usage { prompt: 8, cached: 5, completion: 4, ..Usage::default() }
         );
         // OpenAI counts them in its own number.
         let openai = "{\"model\":\"m\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\
                       \"prompt_tokens_details\":{\"cached_tokens\":8}}}";
-        assert_eq!(usage("application/json", &[openai]), told("m", 9, 1));
+        assert_eq!(usage("application/json", &[openai]), Usage { cached: 8, ..told("m", 9, 1) });
+        let responses = "data: {\"response\":{\"model\":\"r\",\"usage\":{\"input_tokens\":9,\"input_tokens_details\":\
+                         {\"cached_tokens\":7},\"output_tokens\":1}}}\n\n";
+        assert_eq!(usage("text/event-stream", &[responses]), Usage { cached: 7, ..told("r", 9, 1) });
+        // Nothing that the model says is a number of the provider's, and no part is more than the whole.
+        let elsewhere = "{\"model\":\"m\",\"prompt_tokens_details\":{\"cached_tokens\":8},\
+                         \"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"cached_tokens\":5}}";
+        assert_eq!(usage("application/json", &[elsewhere]), told("m", 9, 1));
+        let too_much = openai.replace("\"cached_tokens\":8", "\"cached_tokens\":80");
+        assert_eq!(usage("application/json", &[&too_much]), Usage { cached: 9, ..told("m", 9, 1) });
     }
 
     #[test]
@@ -475,7 +587,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_estimated() {
-        let estimated = |prompt, completion| Usage { model: None, prompt, completion, estimated: true };
+        let estimated = |prompt, completion| Usage { prompt, completion, estimated: true, ..Usage::default() };
         assert_eq!(usage("text/plain", &["12345678"]), estimated(10, 2));
         assert_eq!(Meter::new(500, &HeaderMap::new(), CALL).usage(), Usage::default());
         assert_eq!(Usage::of_prompt(Call { request_bytes: 41, ..CALL }), estimated(11, 0));
@@ -484,7 +596,7 @@ mod tests {
     #[test]
     fn a_caller_who_leaves_before_the_usage_is_told_pays_for_what_passed() {
         let deltas: String = (0..10).map(|_| delta("12345678")).collect();
-        let begun = Usage { model: Some("c".into()), prompt: 9, completion: 20, estimated: true };
+        let begun = Usage { estimated: true, ..told("c", 9, 20) };
         assert_eq!(usage("text/event-stream", &[BEGUN, &deltas]), begun);
         // Each event counts as one token at least, however short its text.
         let short: String = (0..10).map(|_| delta("a")).collect();

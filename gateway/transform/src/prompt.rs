@@ -9,9 +9,10 @@ use http::header::CONTENT_ENCODING;
 use idm_expr::Expression;
 use idm_plan::{LlmProvider, PromptRule};
 use idm_request::Facts;
-use idm_types::{Reason, Refusal, RuleName, percent_decoded};
+use idm_types::{Reason, Refusal, RuleName};
 use serde_json::{Map, Value};
 
+use crate::models::of_path;
 use crate::refusal;
 use crate::reserve::MOST;
 
@@ -55,16 +56,7 @@ impl PromptRules {
 impl Prompt<'_> {
     /// The variable `llm`.
     fn described(&self) -> Result<Value, Refusal> {
-        let unreadable = |why: String| refusal("llm", Reason::PromptRefused, why);
-        if let Some(coding) = self.headers.get(CONTENT_ENCODING) {
-            return Err(unreadable(format!("the body has the content coding {coding:?}: send it without one")));
-        }
-        // Two readers of one body must not disagree about what it asks.
-        let parsed = match idm_jose::parse_strict(self.body) {
-            Ok(parsed @ Value::Object(_)) => parsed,
-            Ok(_) => return Err(unreadable("the body is not a JSON object".into())),
-            Err(error) => return Err(unreadable(format!("the body is not JSON that names each member once: {error}"))),
-        };
+        let parsed = parsed(self.headers, self.body).map_err(|why| refusal("llm", Reason::PromptRefused, why))?;
         let mut described = Map::new();
         if let Some(model) = self.model(&parsed) {
             described.insert("model".into(), model.into());
@@ -83,17 +75,26 @@ impl Prompt<'_> {
 
     /// The model, in the place where the provider reads it.
     fn model(&self, body: &Value) -> Option<String> {
-        let of_path = |before: &str| {
-            let (_, rest) = self.path.split_once(before)?;
-            let name = rest.split('/').next().filter(|name| !name.is_empty())?;
-            String::from_utf8(percent_decoded(name)?).ok()
-        };
         let of_body = || body.get("model").and_then(Value::as_str).map(str::to_owned);
         match self.provider {
-            LlmProvider::Bedrock => of_path("/model/"),
-            LlmProvider::AzureOpenAi => of_path("/deployments/").or_else(of_body),
-            LlmProvider::OpenAi | LlmProvider::Anthropic => of_body(),
+            LlmProvider::Bedrock => of_path(self.provider, self.path),
+            LlmProvider::AzureOpenAi | LlmProvider::OpenAi | LlmProvider::Anthropic => {
+                of_path(self.provider, self.path).or_else(of_body)
+            }
         }
+    }
+}
+
+/// The JSON object in a body. The error says why a provider could read another one, or none.
+pub(crate) fn parsed(headers: &HeaderMap, body: &[u8]) -> Result<Value, String> {
+    if let Some(coding) = headers.get(CONTENT_ENCODING) {
+        return Err(format!("the body has the content coding {coding:?}: send it without one"));
+    }
+    // Two readers of one body must not disagree about what it asks.
+    match idm_jose::parse_strict(body) {
+        Ok(parsed @ Value::Object(_)) => Ok(parsed),
+        Ok(_) => Err("the body is not a JSON object".into()),
+        Err(error) => Err(format!("the body is not JSON that names each member once: {error}")),
     }
 }
 

@@ -48,10 +48,22 @@ impl Reservation {
         Ok(Self { prompt: tokens_of(&parsed), completion, answers })
     }
 
+    /// The next answer of a realtime connection, of which nothing is known before it is made.
+    pub fn of_next_answer() -> Self {
+        Self { prompt: 0, completion: None, answers: 1 }
+    }
+
     /// The tokens to reserve, where a call that does not say how many completion tokens it takes gets `default`.
     pub fn tokens(&self, default: u64) -> u64 {
-        let completion = self.completion.unwrap_or(default).saturating_mul(self.answers);
-        self.prompt.saturating_add(completion)
+        self.prompt.saturating_add(self.completion(default))
+    }
+
+    pub(crate) fn prompt(&self) -> u64 {
+        self.prompt
+    }
+
+    pub(crate) fn completion(&self, default: u64) -> u64 {
+        self.completion.unwrap_or(default).saturating_mul(self.answers)
     }
 }
 

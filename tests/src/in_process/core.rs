@@ -14,7 +14,7 @@ use http_body_util::Full;
 use idm_compile::Settings;
 use idm_decide::{
     Account, AnswerEdits, Armed, BodyLimits, Conclusion, Context, Forward, Payload, Peer, Process, TokenCache, Trace,
-    Verdict,
+    Used, Verdict,
 };
 use idm_gateway::{Environment, source::dir};
 use idm_proxy::Framing;
@@ -246,11 +246,11 @@ impl Played<'_> {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
                 *response.body_mut() = [passed, rest].concat().into();
             }
-            let usage = meter.usage();
-            let tokens = usage.prompt.saturating_add(usage.completion);
+            let usage = meter.usage().priced(metering.price);
+            let tokens = usage.tokens();
             account.charge(process, tokens, self.now);
             if let Some(taken) = limited.taken.take() {
-                taken.settle(tokens);
+                taken.settle(Used { tokens, micros: usage.micros() });
             }
             self.usage = Some(usage);
         }

@@ -13,6 +13,7 @@ fn tokens_of_language_models_are_counted_and_refused_prompts_named() {
     let yaml = format!(
         "{}  llm: {{keyRef: {{name: provider}}, provider: OpenAI,\n    \
          quotas: [{{tokens: 100, perSeconds: 31536000}}],\n    \
+         prices: {{currency: USD, models: [{{model: '*', prompt: '1', completion: '2.5'}}]}},\n    \
          rules: [{{name: small-only, allow: \"llm.model.startsWith('small')\"}}]}}\n{}",
         open_to(&upstream, ANONYMOUS),
         idm_tests::secret("provider", &[("apiKey", CANARY.to_owned())])
@@ -37,6 +38,9 @@ fn tokens_of_language_models_are_counted_and_refused_prompts_named() {
     let caller = &told["callers"][0];
     let numbers = (&caller["model"], &caller["promptTokens"], &caller["completionTokens"], &caller["isCredential"]);
     assert_eq!(numbers, (&json!("small-1"), &json!(60), &json!(24), &json!(false)), "{told:#}");
+    // 60 and 24 tokens, to the millionth of a dollar.
+    assert_eq!(caller["cost"], json!([{"currency": "USD", "amount": "0.00012"}]), "{told:#}");
+    assert_eq!(told["total"]["cost"], caller["cost"], "{told:#}");
     let steps: u64 = caller["steps"].as_array().expect("steps").iter().filter_map(Value::as_u64).sum();
     assert_eq!((steps, &told["pairs"], &told["next"]), (84, &json!(1), &Value::Null), "{told:#}");
     let refused = &told["refused"][0];

@@ -3,14 +3,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A limit of one caller: a name and exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`,
-/// `tokens`.
+/// `tokens`, `cost`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), \
-        has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1",
+        has(self.responseSize), has(self.tokens), has(self.cost)].filter(is, is).size() == 1",
      "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, \
-         `tokens`"},
+         `tokens`, `cost`"},
     {"rule": "!has(self.onStoreLoss) || !(has(self.requestSize) || has(self.responseSize))",
      "message": "`onStoreLoss` must not be set for a size: nothing is counted"}]))]
 pub struct Limit {
@@ -35,6 +35,10 @@ pub struct Limit {
     /// A number of a language model's tokens in each span of the calendar. It counts with policies that have `llm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenBudget>,
+    /// An amount of money for a language model in each span of the calendar. It counts with policies that have `llm`,
+    /// which need `llm.prices` in its currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostBudget>,
     /// While the store that gateways share does not answer: `Deny` refuses, and `Local` lets each gateway pod count by
     /// itself, so that together they may let as many times the limit pass as there are pods. Unset means `Deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,9 +50,9 @@ pub struct Limit {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "[has(self.rate), has(self.quota), has(self.concurrency), has(self.requestSize), \
-        has(self.responseSize), has(self.tokens)].filter(is, is).size() == 1",
+        has(self.responseSize), has(self.tokens), has(self.cost)].filter(is, is).size() == 1",
      "message": "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, `responseSize`, \
-         `tokens`"},
+         `tokens`, `cost`"},
     {"rule": "!(has(self.key) || has(self.onStoreLoss)) || !(has(self.requestSize) || has(self.responseSize))",
      "message": "`key` and `onStoreLoss` must not be set for a size: nothing is counted"}]))]
 pub struct PolicyLimit {
@@ -77,6 +81,10 @@ pub struct PolicyLimit {
     /// A number of a language model's tokens in each span of the calendar; only with `llm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenBudget>,
+    /// An amount of money for a language model in each span of the calendar; only with
+    /// `llm.prices` in its currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostBudget>,
     /// While the store that gateways share does not answer: `Deny` refuses, and `Local` lets each gateway pod count by
     /// itself, so that together they may let as many times the limit pass as there are pods. Unset means `Deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,9 +94,9 @@ pub struct PolicyLimit {
 impl PolicyLimit {
     /// The limit without its key.
     pub fn limit(&self) -> Limit {
-        let Self { name, key: _, rate, quota, concurrency, request_size, response_size, tokens, on_store_loss } =
+        let Self { name, key: _, rate, quota, concurrency, request_size, response_size, tokens, cost, on_store_loss } =
             self.clone();
-        Limit { name, rate, quota, concurrency, request_size, response_size, tokens, on_store_loss }
+        Limit { name, rate, quota, concurrency, request_size, response_size, tokens, cost, on_store_loss }
     }
 }
 
@@ -170,6 +178,31 @@ pub struct TokenBudget {
     /// Prompt and completion tokens together.
     #[schemars(range(min = 1, max = 1000000000000_i64))]
     pub tokens: i64,
+    /// The span: `Second`, `Minute`, `Hour`, `Day`, `Week` (from Monday) or `Month`.
+    pub per: CalendarSpan,
+    /// The time zone of the calendar, from the IANA database, for example `Europe/Istanbul`. Unset means `Etc/UTC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// The completion tokens that are reserved for a call that does not say how many it takes at most. Unset means
+    /// 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000000))]
+    pub default_output_tokens: Option<i64>,
+}
+
+/// An amount of money for a language model in each span of the calendar. A call reserves what it may cost before it
+/// begins, by the prices of its policy (`llm.prices`). What it did not cost comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CostBudget {
+    /// The amount: a decimal number with at most six digits behind the point, for example `'100.00'`.
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]{1,9}([.][0-9]{1,6})?$"))]
+    pub amount: String,
+    /// The currency: three capital letters, such as `USD`. A call whose prices are in another one is refused (403
+    /// `ModelPriceUnknown`).
+    #[schemars(length(min = 3, max = 3), regex(pattern = "^[A-Z]{3}$"))]
+    pub currency: String,
     /// The span: `Second`, `Minute`, `Hour`, `Day`, `Week` (from Monday) or `Month`.
     pub per: CalendarSpan,
     /// The time zone of the calendar, from the IANA database, for example `Europe/Istanbul`. Unset means `Etc/UTC`.

@@ -26,12 +26,77 @@ pub struct Llm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub quotas: Option<Vec<TokenQuota>>,
+    /// Models that callers may use: names, or with a `*` at the end all whose names begin so, whatever the case of the
+    /// letters. A call for another one is refused (403 `ModelNotAllowed`) before anything is sent, and so is one with a
+    /// body that names no model. Unset means all. Lists of Credentials and UsagePlans (`access.models`) count beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64),
+        inner(length(min = 1, max = 256), regex(pattern = "^[!-)+-~]*[*]?$")),
+        extend("x-kubernetes-list-type" = "set"))]
+    pub models: Option<Vec<String>>,
+    /// Models that callers may not use, in the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64),
+        inner(length(min = 1, max = 256), regex(pattern = "^[!-)+-~]*[*]?$")),
+        extend("x-kubernetes-list-type" = "set"))]
+    pub except_models: Option<Vec<String>>,
+    /// The prices of models, by which usage becomes money: in records, in metrics, and for limits with `cost`. Unset
+    /// means that calls have no cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<PriceTable>,
     /// Conditions on what is asked of the model. Every one must hold; a prompt that one does not permit, or that cannot
     /// be read, is refused (403 `PromptRefused`). Unset permits everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub rules: Option<Vec<PromptRule>>,
+}
+
+/// Prices of models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PriceTable {
+    /// The currency of all prices: three capital letters, such as `USD`.
+    #[schemars(length(min = 3, max = 3), regex(pattern = "^[A-Z]{3}$"))]
+    pub currency: String,
+    /// A call whose model has no price, or that names none: `Deny` refuses it (403 `ModelPriceUnknown`), `Free` lets it
+    /// cost nothing. Unset means `Deny`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_model: Option<UnknownModel>,
+    /// The prices. Of those that cover a model a name counts before beginnings, and a longer beginning before a shorter
+    /// one.
+    #[schemars(length(min = 1, max = 256),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["model"]))]
+    pub models: Vec<ModelPrice>,
+}
+
+/// A call whose model has no price, or that names none: `Deny` refuses it (403 `ModelPriceUnknown`), `Free` lets it cost
+/// nothing. Unset means `Deny`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UnknownModel {
+    /// They are refused.
+    Deny,
+    /// They cost nothing.
+    Free,
+}
+
+/// The prices of a model, each for a million tokens, as decimal numbers with at most six digits behind the point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelPrice {
+    /// The name by which calls ask for it (of Azure the deployment), or a beginning and `*`.
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[!-)+-~]*[*]?$"))]
+    pub model: String,
+    /// The price of tokens of a prompt, for example `'2.50'`.
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]{1,9}([.][0-9]{1,6})?$"))]
+    pub prompt: String,
+    /// The price of those among them that the provider had in its cache. Unset means that of `prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]{1,9}([.][0-9]{1,6})?$"))]
+    pub cached_prompt: Option<String>,
+    /// The price of tokens of an answer.
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]{1,9}([.][0-9]{1,6})?$"))]
+    pub completion: String,
 }
 
 /// A condition on prompts.

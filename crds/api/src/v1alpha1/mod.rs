@@ -62,9 +62,10 @@ pub use ldap::{
     LdapReferrals, LdapSimpleBind, LdapSyntax, LdapTokenGroups, LdapUsers,
 };
 pub use limits::{
-    ConcurrencyLimit, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit, TokenBudget,
+    ConcurrencyLimit, CostBudget, Limit, LimitKey, OnStoreLoss, PolicyLimit, RateLimit, RequestQuota, SizeLimit,
+    TokenBudget,
 };
-pub use llm::{Llm, LlmProvider, PromptRule, TokenQuota};
+pub use llm::{Llm, LlmProvider, ModelPrice, PriceTable, PromptRule, TokenQuota, UnknownModel};
 pub use method::*;
 pub use mtls::{CertificateName, CertificateNameRule, MtlsMethod, TrustedCertificates};
 pub use password::{Base64Method, BasicMethod, DigestAlgorithm, DigestMethod, Quality};

@@ -96,7 +96,7 @@ refer! {
     TrustedCertificates { trust_bundle_ref, revocation_list_ref; names }
     Upstream { token_exchange; headers, credential, capacity, ejection, retry }
     TokenExchange { client_secret_ref; endpoint, client_id, audience, scopes, cache_seconds }
-    Llm { key_ref; max_request_bytes, provider, quotas, rules }
+    Llm { key_ref; max_request_bytes, provider, quotas, models, except_models, prices, rules }
     TokenService { signing; issuer, audiences, grants, credential_selector, validators, access_token, refresh_token }
     SigningSettings { secret_ref; algorithm, rotate_every_days, publish_ahead_seconds }
     JoseStep { consume, produce; name }

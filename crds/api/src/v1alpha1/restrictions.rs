@@ -10,7 +10,7 @@ use super::RequestMethod;
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.policies) || has(self.exceptPolicies) || has(self.methods) || has(self.exceptMethods) || \
         has(self.paths) || has(self.exceptPaths) || has(self.addresses) || has(self.exceptAddresses) || \
-        has(self.hours)",
+        has(self.models) || has(self.exceptModels) || has(self.hours)",
      "message": "access must restrict something: set a member or leave `access` out"},
     {"rule": "!has(self.policies) || !has(self.exceptPolicies) || !self.policies.exists(p, p in self.exceptPolicies)",
      "message": "no policy must be in both `policies` and `exceptPolicies`"},
@@ -53,6 +53,19 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 2, max = 43)), extend("x-kubernetes-list-type" = "set"))]
     pub except_addresses: Option<Vec<String>>,
+    /// Language models it may be used for, with policies that have `llm`: names, or with a `*` at the end all whose
+    /// names begin so, whatever the case of the letters. Unset means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64),
+        inner(length(min = 1, max = 256), regex(pattern = "^[!-)+-~]*[*]?$")),
+        extend("x-kubernetes-list-type" = "set"))]
+    pub models: Option<Vec<String>>,
+    /// Language models it may not be used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64),
+        inner(length(min = 1, max = 256), regex(pattern = "^[!-)+-~]*[*]?$")),
+        extend("x-kubernetes-list-type" = "set"))]
+    pub except_models: Option<Vec<String>>,
     /// Hours in which it may be used: one of them must contain the time of the request. Unset means always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]

@@ -38,10 +38,7 @@ pub(crate) fn lower_baseline(
             notes.fail::<()>(format!("spec.baseline.methods[{i}]"), Cause::Invalid, message);
         }
     }
-    if access.as_ref().is_some_and(|access| access.policies.is_some() || access.except_policies.is_some()) {
-        let message = "`access` of a baseline must not name policies: it is for all of them";
-        notes.fail::<()>("spec.baseline.access", Cause::Invalid, message);
-    }
+    access.iter().for_each(|access| check_access(access, notes));
     let mut names = BTreeSet::new();
     let mut lowered = Vec::new();
     for (i, wire::BaselineCondition { name, holds }) in conditions.iter().flatten().enumerate() {
@@ -78,9 +75,9 @@ pub(crate) fn lower_baseline(
                        `key` to 'Address' or 'AllCallers', or `methods` without 'anonymous'";
         notes.fail::<()>(format!("spec.baseline.limits[{i}].key"), Cause::Invalid, message);
     }
-    if let Some(i) = baseline.limits.iter().position(|limit| matches!(limit.kind, LimitKind::Tokens { .. })) {
-        let message = "`tokens` must be set in the policy with `llm`: other routes use none";
-        notes.fail::<()>(format!("spec.baseline.limits[{i}].tokens"), Cause::Invalid, message);
+    if let Some(i) = baseline.limits.iter().position(|limit| is_of_models(&limit.kind)) {
+        let message = "`tokens` and `cost` must be set in the policy with `llm`: other routes use none";
+        notes.fail::<()>(format!("spec.baseline.limits[{i}]"), Cause::Invalid, message);
     }
     let is_empty = methods.is_none() && issuers.is_none() && baseline.access.is_open();
     if is_empty && conditions.is_none() && limits.is_none() {
@@ -88,6 +85,23 @@ pub(crate) fn lower_baseline(
         notes.fail::<()>("spec.baseline", Cause::Invalid, message);
     }
     baseline
+}
+
+/// A baseline is for all policies, and most of them have no models.
+fn check_access(access: &wire::Access, notes: &mut Notes<'_>) {
+    let mut refuse = |message: &str| notes.fail::<()>("spec.baseline.access", Cause::Invalid, message);
+    if access.policies.is_some() || access.except_policies.is_some() {
+        refuse("`access` of a baseline must not name policies: it is for all of them");
+    }
+    if access.models.is_some() || access.except_models.is_some() {
+        refuse(
+            "`access` of a baseline must not name models: list them in `llm` of the policy, since other routes have none",
+        );
+    }
+}
+
+fn is_of_models(kind: &LimitKind) -> bool {
+    matches!(kind, LimitKind::Tokens { .. } | LimitKind::Cost { .. })
 }
 
 const CLASS: &str = "GatewayClass";

@@ -7,6 +7,7 @@ use idm_plan::{Access, Calendar, Limit, LimitKey, LimitKind, Method, MethodKind,
 use idm_types::{CalendarSpan, RoleName};
 
 use super::Notes;
+use super::llm::{lower_amount, lower_currency};
 use super::restrictions::{lower_access, zone_name};
 use super::source::lower_selector;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
@@ -73,31 +74,35 @@ pub(crate) fn lower_limits(path: &str, limits: Option<&[wire::Limit]>, notes: &m
 }
 
 fn lower_limit(path: &str, limit: &wire::Limit, notes: &mut Notes<'_>) -> Option<Limit> {
-    let wire::Limit { name, rate, quota, concurrency, request_size, response_size, tokens, on_store_loss } = limit;
+    let wire::Limit { name, rate, quota, concurrency, request_size, response_size, tokens, cost, on_store_loss } =
+        limit;
     let is_name = name.len() <= 63 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if name.is_empty() || !is_name || name.starts_with('-') || name.ends_with('-') {
         let message = "a name must be at most 63 lower-case letters, digits and dashes, with none at its ends";
         return notes.fail(format!("{path}.name"), Cause::Invalid, message);
     }
-    let kind = match (rate, quota, concurrency, request_size, response_size, tokens) {
-        (Some(rate), None, None, None, None, None) => lower_rate(path, rate, notes)?,
-        (None, Some(wire::RequestQuota { requests, per, time_zone }), None, None, None, None) => LimitKind::Quota {
-            requests: positive(&format!("{path}.quota.requests"), *requests, notes)?,
-            calendar: lower_calendar(&format!("{path}.quota.timeZone"), *per, time_zone.as_deref(), notes)?,
-        },
-        (None, None, Some(wire::ConcurrencyLimit { requests }), None, None, None) => {
+    let kind = match (rate, quota, concurrency, request_size, response_size, tokens, cost) {
+        (Some(rate), None, None, None, None, None, None) => lower_rate(path, rate, notes)?,
+        (None, Some(wire::RequestQuota { requests, per, time_zone }), None, None, None, None, None) => {
+            LimitKind::Quota {
+                requests: positive(&format!("{path}.quota.requests"), *requests, notes)?,
+                calendar: lower_calendar(&format!("{path}.quota.timeZone"), *per, time_zone.as_deref(), notes)?,
+            }
+        }
+        (None, None, Some(wire::ConcurrencyLimit { requests }), None, None, None, None) => {
             LimitKind::Concurrency { requests: positive(&format!("{path}.concurrency.requests"), *requests, notes)? }
         }
-        (None, None, None, Some(size), None, None) => {
+        (None, None, None, Some(size), None, None, None) => {
             LimitKind::RequestSize { max_bytes: lower_size(&format!("{path}.requestSize"), size, notes)? }
         }
-        (None, None, None, None, Some(size), None) => {
+        (None, None, None, None, Some(size), None, None) => {
             LimitKind::ResponseSize { max_bytes: lower_size(&format!("{path}.responseSize"), size, notes)? }
         }
-        (None, None, None, None, None, Some(budget)) => lower_budget(&format!("{path}.tokens"), budget, notes)?,
+        (None, None, None, None, None, Some(budget), None) => lower_budget(&format!("{path}.tokens"), budget, notes)?,
+        (None, None, None, None, None, None, Some(budget)) => lower_cost(&format!("{path}.cost"), budget, notes)?,
         _ => {
             let message = "limit must have exactly one of `rate`, `quota`, `concurrency`, `requestSize`, \
-                           `responseSize`, `tokens`";
+                           `responseSize`, `tokens`, `cost`";
             return notes.fail(path, Cause::Invalid, message);
         }
     };
@@ -135,6 +140,19 @@ fn lower_budget(path: &str, budget: &wire::TokenBudget, notes: &mut Notes<'_>) -
     }
     let calendar = lower_calendar(&format!("{path}.timeZone"), *per, time_zone.as_deref(), notes)?;
     Some(LimitKind::Tokens { tokens, calendar, default_output })
+}
+
+fn lower_cost(path: &str, budget: &wire::CostBudget, notes: &mut Notes<'_>) -> Option<LimitKind> {
+    let wire::CostBudget { amount, currency, per, time_zone, default_output_tokens } = budget;
+    let amount = lower_amount(&format!("{path}.amount"), amount, notes)?;
+    if amount.0 == 0 {
+        return notes.fail(format!("{path}.amount"), Cause::Invalid, "the amount must be greater than 0");
+    }
+    let currency = lower_currency(&format!("{path}.currency"), currency, notes)?;
+    let default_output = default_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
+    let default_output = positive(&format!("{path}.defaultOutputTokens"), default_output, notes)?;
+    let calendar = lower_calendar(&format!("{path}.timeZone"), *per, time_zone.as_deref(), notes)?;
+    Some(LimitKind::Cost { amount, currency, calendar, default_output })
 }
 
 fn lower_size(path: &str, size: &wire::SizeLimit, notes: &mut Notes<'_>) -> Option<u64> {

@@ -20,6 +20,7 @@ pub(crate) mod jose;
 pub(crate) mod keys;
 mod ldap;
 pub(crate) mod limits;
+mod llm;
 mod methods;
 pub(crate) mod mtls;
 pub(crate) mod password;

@@ -2,9 +2,8 @@ use std::collections::BTreeSet;
 
 use idm_api::v1alpha1 as wire;
 use idm_plan::{
-    CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping, Llm, LlmProvider, NameSet,
-    ObjectKey, PathForm, Policy, PromptRule, Require, Rule, Secrets, TokenExchange, TokenQuota, UpstreamSettings,
-    Variable,
+    CredentialForwarding, Disclosure, Expr, Federation, HeaderMapping, IdentityMapping, NameSet, ObjectKey, PathForm,
+    Policy, Require, Rule, Secrets, TokenExchange, UpstreamSettings, Variable,
 };
 
 use super::Notes;
@@ -14,6 +13,7 @@ use super::cors::lower_policy_cors;
 use super::jose::lower_steps;
 use super::keys::{check_url, secret_text};
 use super::limits::lower_policy_limits;
+use super::llm::lower_policy_llm;
 use super::methods::lower_methods;
 use super::resource::lower_resource;
 use super::source::header_name;
@@ -21,7 +21,7 @@ use super::token_service::lower_service;
 use crate::{Cause, Condition, Object, World};
 
 /// The variables that are known when a caller is authorized.
-const CONDITION: &[Variable] = Variable::ALL;
+pub(crate) const CONDITION: &[Variable] = Variable::ALL;
 
 pub(crate) fn lower_policy(
     world: &World,
@@ -61,7 +61,7 @@ pub(crate) fn lower_policy(
     let rules = lower_rules(authorization.as_ref(), notes);
     let limits = lower_policy_limits("spec.limits", limits.as_deref(), &methods, llm.is_some(), notes);
     let jose = lower_steps(world, jose.as_deref(), secrets, notes);
-    let llm = llm.as_ref().and_then(|llm| lower_llm(world, llm, secrets, notes));
+    let llm = lower_policy_llm(world, llm.as_ref(), &limits, secrets, notes);
     let token_service =
         token_service.as_ref().and_then(|service| lower_service(world, object, service, federations, secrets, notes));
     let upstream = lower_upstream(world, upstream.as_ref(), object.spec.llm.is_some(), secrets, notes);
@@ -146,54 +146,6 @@ fn lower_paths(
         notes.report.push(&notes.object, at, Condition::Programmed, Cause::DangerousOption, message);
     }
     PathForm::ALL.into_iter().filter(|form| forms.contains(form)).collect()
-}
-
-/// The largest request to a language model that is read; prompts with pictures are large.
-const DEFAULT_MODEL_REQUEST: i64 = 16 << 20;
-
-fn lower_llm(world: &World, llm: &wire::Llm, secrets: &mut Secrets, notes: &mut Notes<'_>) -> Option<Llm> {
-    let wire::Llm { provider, max_request_bytes, key_ref, quotas, rules } = llm;
-    let (key, text) = secret_text(world, "spec.llm.keyRef", key_ref, "apiKey", secrets, notes)?;
-    if text.trim().is_empty() || !text.trim().bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-        return notes.fail(
-            "spec.llm.keyRef",
-            Cause::InvalidRef,
-            format!("Secret '{}' must hold the provider's key: printable, without spaces", key_ref.name),
-        );
-    }
-    let provider = match provider {
-        wire::LlmProvider::OpenAI => LlmProvider::OpenAi,
-        wire::LlmProvider::AzureOpenAI => LlmProvider::AzureOpenAi,
-        wire::LlmProvider::Anthropic => LlmProvider::Anthropic,
-        wire::LlmProvider::Bedrock => LlmProvider::Bedrock,
-    };
-    let Ok(max_request_bytes) = usize::try_from(max_request_bytes.unwrap_or(DEFAULT_MODEL_REQUEST)) else {
-        return notes.fail("spec.llm.maxRequestBytes", Cause::Invalid, "it must be at least 1024");
-    };
-    let mut lowered = Vec::new();
-    for (i, wire::TokenQuota { tokens, per_seconds }) in quotas.iter().flatten().enumerate() {
-        match (u64::try_from(*tokens), u64::try_from(*per_seconds)) {
-            (Ok(tokens @ 1..), Ok(per_seconds @ 1..)) => lowered.push(TokenQuota { tokens, per_seconds }),
-            _ => {
-                return notes.fail(
-                    format!("spec.llm.quotas[{i}]"),
-                    Cause::Invalid,
-                    "`tokens` and `perSeconds` must be greater than 0",
-                );
-            }
-        }
-    }
-    let variables: Vec<Variable> = CONDITION.iter().copied().chain([Variable::Llm]).collect();
-    let mut prompts = Vec::new();
-    for (i, wire::PromptRule { name, allow }) in rules.iter().flatten().enumerate() {
-        if prompts.iter().any(|known: &PromptRule| known.name == *name) {
-            let message = format!("rule '{name}' must be listed once");
-            return notes.fail(format!("spec.llm.rules[{i}].name"), Cause::Invalid, message);
-        }
-        let allow = expr(&format!("spec.llm.rules[{i}].allow"), allow, &variables, notes)?;
-        prompts.push(PromptRule { name: name.clone(), allow });
-    }
-    Some(Llm { provider, max_request_bytes, key, quotas: lowered, rules: prompts })
 }
 
 pub(crate) fn expr(path: &str, text: &str, allowed: &[Variable], notes: &mut Notes<'_>) -> Option<Expr> {

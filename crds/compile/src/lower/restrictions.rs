@@ -1,7 +1,7 @@
 //! Where, how and when callers may use their credentials.
 
 use idm_api::v1alpha1 as wire;
-use idm_plan::{Access, Hours, Network, canonical_path};
+use idm_plan::{Access, Hours, ModelList, ModelPattern, Network, canonical_path};
 
 use super::Notes;
 use crate::Cause;
@@ -17,6 +17,8 @@ pub(crate) fn lower_access(path: &str, access: &wire::Access, notes: &mut Notes<
         except_paths,
         addresses,
         except_addresses,
+        models,
+        except_models,
         hours,
     } = access;
     let lowered = Access {
@@ -28,6 +30,7 @@ pub(crate) fn lower_access(path: &str, access: &wire::Access, notes: &mut Notes<
         except_paths: lower_paths(&format!("{path}.exceptPaths"), except_paths.as_deref(), notes),
         addresses: lower_addresses(&format!("{path}.addresses"), addresses.as_deref(), notes),
         except_addresses: lower_addresses(&format!("{path}.exceptAddresses"), except_addresses.as_deref(), notes),
+        models: lower_models(path, models.as_deref(), except_models.as_deref(), notes),
         hours: lower_hours(&format!("{path}.hours"), hours.as_deref(), notes),
     };
     let empty = [
@@ -47,6 +50,49 @@ pub(crate) fn lower_access(path: &str, access: &wire::Access, notes: &mut Notes<
     }
     check_contradictions(path, &lowered, notes);
     lowered
+}
+
+/// The lists of models, as `models` and `exceptModels` of the object at `path`.
+pub(crate) fn lower_models(
+    path: &str,
+    models: Option<&[String]>,
+    except: Option<&[String]>,
+    notes: &mut Notes<'_>,
+) -> ModelList {
+    let mut read = |name: &str, list: Option<&[String]>| {
+        if list.is_some_and(<[String]>::is_empty) {
+            let message = "the list must not be empty: leave it out to allow all";
+            notes.fail::<()>(format!("{path}.{name}"), Cause::Invalid, message);
+        }
+        let each = list.iter().copied().flatten().enumerate();
+        each.filter_map(|(i, text)| lower_model(&format!("{path}.{name}[{i}]"), text, notes)).collect()
+    };
+    let list = ModelList { only: read("models", models), except: read("exceptModels", except) };
+    let is_excepted = |model: &ModelPattern| {
+        let text = model.to_string();
+        let without = text.strip_suffix('*').unwrap_or(&text);
+        list.except.iter().any(|except| except == model || except.is_prefix() && except.covers(without))
+    };
+    if !list.only.is_empty() && list.only.iter().all(is_excepted) {
+        let message = "every model of `models` is excepted: nothing is left";
+        notes.fail::<()>(format!("{path}.exceptModels"), Cause::Invalid, message);
+    }
+    list
+}
+
+/// The name of a model, or the beginning of several.
+pub(crate) fn lower_model(path: &str, text: &str, notes: &mut Notes<'_>) -> Option<ModelPattern> {
+    match ModelPattern::parse(text) {
+        Some(pattern) => Some(pattern),
+        None => {
+            let message = format!(
+                "'{text}' must be the name of a model, or a beginning and a `*` at its end: at most {} printable \
+                 characters of ASCII without spaces",
+                ModelPattern::MAX
+            );
+            notes.fail(path, Cause::Invalid, message)
+        }
+    }
 }
 
 /// Lists that leave nothing are a mistake.

@@ -89,6 +89,33 @@ impl ConsumerKind {
     }
 }
 
+/// The labels of the use of a model: bounded, because they come from the policy and its table of prices.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ModelLabels {
+    pub(super) policy: String,
+    /// The name or pattern in the table of prices; empty for all others.
+    pub(super) model: String,
+    /// The currency of its cost; empty without prices.
+    pub(super) currency: String,
+}
+
+impl ModelLabels {
+    pub(super) fn is_priced(&self) -> bool {
+        !self.currency.is_empty()
+    }
+}
+
+/// The use of a model.
+#[derive(Debug, Default)]
+pub(crate) struct ModelCounts {
+    /// Tokens of prompts, without those of the provider's cache.
+    pub(super) prompt: Counter,
+    pub(super) cached_prompt: Counter,
+    pub(super) completion: Counter,
+    /// Millionths of the currency's unit.
+    pub(super) micros: Counter,
+}
+
 /// Counts in the order of [`OUTCOMES`].
 pub(crate) type Outcomes = [Counter; 3];
 
@@ -157,6 +184,7 @@ pub(crate) struct CoreCounts {
     policies: Mutex<BTreeMap<String, Arc<Sparse>>>,
     /// Verdicts of policies in shadow, by [`shadow_number`].
     shadows: Mutex<BTreeMap<String, Arc<Sparse>>>,
+    models: Mutex<BTreeMap<ModelLabels, Arc<ModelCounts>>>,
     consumers: Mutex<BTreeMap<Consumer, Arc<Outcomes>>>,
     /// Of the consumers that are not counted apart.
     pub(super) other_consumers: Arc<Outcomes>,
@@ -187,6 +215,14 @@ impl CoreCounts {
 
     pub(super) fn shadows_of(&self, names: &[String]) -> Vec<Arc<Sparse>> {
         take_up(&mut lock(&self.shadows), names)
+    }
+
+    pub(super) fn models_of(&self, labels: &[ModelLabels]) -> Vec<Arc<ModelCounts>> {
+        take_up(&mut lock(&self.models), labels)
+    }
+
+    pub(super) fn each_model(&self, mut each: impl FnMut(&ModelLabels, &ModelCounts)) {
+        lock(&self.models).iter().for_each(|(labels, counts)| each(labels, counts));
     }
 
     pub(super) fn consumer(&self, consumer: Consumer) -> Arc<Outcomes> {

@@ -9,11 +9,14 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use idm_decide::{Engine, ShadowVerdict, Trace};
 use idm_metrics::Sparse;
+use idm_plan::Policy;
+use idm_transform::Usage;
 use idm_types::{MethodName, Reason, Timestamp, TraceId};
 
 use super::Metrics;
 use super::counts::{
-    Consumer, ConsumerKind, CoreCounts, Key, Outcomes, RuleCounts, RuleLabels, UpstreamCounts, outcome, shadow_number,
+    Consumer, ConsumerKind, CoreCounts, Key, ModelCounts, ModelLabels, Outcomes, RuleCounts, RuleLabels,
+    UpstreamCounts, outcome, shadow_number,
 };
 
 /// Longer names of consumers are counted with the others.
@@ -48,6 +51,8 @@ struct PolicyInUse {
     decisions: Arc<Sparse>,
     /// Its verdicts in shadow; `None` where it is enforced.
     shadow: Option<Arc<Sparse>>,
+    /// The use of its models: in the order of its table of prices, and of all others at the end. None without `llm`.
+    models: Vec<Arc<ModelCounts>>,
     /// The numbers of the kinds of its methods.
     kinds: Vec<(MethodName, u32)>,
     credentials: RefCell<HashMap<Box<str>, Arc<Outcomes>, RandomState>>,
@@ -75,10 +80,14 @@ impl CoreMetrics {
         let decisions = self.counts.policies_of(&names);
         let in_shadow: Vec<String> = engine.policies().filter(|of| of.shadow).map(|of| of.key.to_string()).collect();
         let mut shadows = self.counts.shadows_of(&in_shadow).into_iter();
+        let models: Vec<Vec<ModelLabels>> = engine.policies().map(model_labels).collect();
+        let mut counts_of_models = self.counts.models_of(&models.concat()).into_iter();
+        let mut models = models.into_iter().map(|labels| counts_of_models.by_ref().take(labels.len()).collect());
         let policies = engine.policies().zip(names).zip(decisions).map(|((policy, name), decisions)| PolicyInUse {
             name,
             decisions,
             shadow: policy.shadow.then(|| shadows.next()).flatten(),
+            models: models.next().unwrap_or_default(),
             kinds: policy.methods.iter().map(|m| (m.name.clone(), metrics.kind_number(m.kind.label()))).collect(),
             credentials: RefCell::default(),
             issuers: RefCell::default(),
@@ -123,6 +132,28 @@ impl CoreMetrics {
                 policy.count_consumer(&self.counts, kind, name, outcome(reason));
             }
         }
+    }
+}
+
+/// The labels of the models of a policy: those in its table of prices, and one for all others.
+fn model_labels(policy: &Policy) -> Vec<ModelLabels> {
+    let Some(llm) = &policy.llm else { return Vec::new() };
+    let currency = llm.prices.as_ref().map(|prices| prices.currency.to_string()).unwrap_or_default();
+    let priced = llm.prices.iter().flat_map(|prices| prices.models.iter().map(|price| price.model.to_string()));
+    let label = |model| ModelLabels { policy: policy.key.to_string(), model, currency: currency.clone() };
+    priced.chain([String::new()]).map(label).collect()
+}
+
+impl InUse {
+    /// Counts the tokens and the cost of a call to a language model.
+    pub(crate) fn count_usage(&self, trace: &Trace, usage: &Usage) {
+        let Some(policy) = trace.policy.and_then(|policy| self.policies.get(policy)) else { return };
+        let entry = usage.cost.and_then(|cost| cost.entry).and_then(|entry| policy.models.get(entry));
+        let Some(counts) = entry.or(policy.models.last()) else { return };
+        counts.prompt.add(usage.prompt.saturating_sub(usage.cached));
+        counts.cached_prompt.add(usage.cached);
+        counts.completion.add(usage.completion);
+        counts.micros.add(usage.micros());
     }
 }
 

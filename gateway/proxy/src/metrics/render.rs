@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use idm_metrics::{Exposition, Sums};
 
-use super::counts::{Consumer, ConsumerKind, Key, OUTCOMES, RuleLabels, outcome, shadow_outcome};
+use super::counts::{
+    Consumer, ConsumerKind, Key, ModelCounts, ModelLabels, OUTCOMES, RuleLabels, outcome, shadow_outcome,
+};
 use super::{Metrics, Mirrored, lock};
 use crate::watch::Cause;
 
@@ -52,6 +54,7 @@ impl Metrics {
         let rules = self.rules();
         self.write_requests(&rules, out);
         write_upstreams(&rules, out);
+        self.write_models(out);
         self.write_consumers(out);
         self.write_connections(out);
     }
@@ -135,6 +138,37 @@ impl Metrics {
             "Requests whose answer has not ended; without a route while they are decided.",
         );
         rules.iter().for_each(|(labels, rule)| family.sample(&labels.pairs(), rule.in_flight));
+    }
+
+    fn write_models(&self, out: &mut Exposition) {
+        // A table whose currency was changed has two costs of a model, and one number of its tokens.
+        let mut tokens: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+        let mut costs: BTreeMap<ModelLabels, u64> = BTreeMap::new();
+        for core in lock(&self.cores).iter() {
+            core.each_model(|labels, counts| {
+                let ModelCounts { prompt, cached_prompt, completion, micros } = counts;
+                let counted = [prompt, cached_prompt, completion].map(|counter| counter.get());
+                if counted == [0; 3] && micros.get() == 0 {
+                    return;
+                }
+                let sums = tokens.entry((labels.policy.clone(), labels.model.clone())).or_default();
+                sums.iter_mut().zip(counted).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+                let cost = costs.entry(labels.clone()).or_default();
+                *cost = cost.saturating_add(micros.get());
+            });
+        }
+        let help = "Tokens of language models by policy, model in its table of prices (empty for others) and kind.";
+        let mut family = out.counter("idm_llm_tokens_total", help);
+        for ((policy, model), counts) in &tokens {
+            for (kind, count) in ["Prompt", "CachedPrompt", "Completion"].into_iter().zip(counts) {
+                family.sample(&[("policy", policy), ("model", model), ("kind", kind)], *count);
+            }
+        }
+        let help = "Cost of language models in millionths of the currency's unit, by policy and model.";
+        let mut family = out.counter("idm_llm_cost_micros_total", help);
+        for (ModelLabels { policy, model, currency }, micros) in costs.iter().filter(|(of, _)| of.is_priced()) {
+            family.sample(&[("policy", policy), ("model", model), ("currency", currency)], *micros);
+        }
     }
 
     fn write_consumers(&self, out: &mut Exposition) {
@@ -223,6 +257,36 @@ mod tests {
 
     use super::super::counts::shadow_number;
     use super::*;
+
+    #[test]
+    fn the_use_of_models_is_told_by_kind_and_in_money() {
+        let metrics = Metrics::new(1);
+        let labels = |model: &str, currency: &str| ModelLabels {
+            policy: "shop/models".into(),
+            model: model.into(),
+            currency: currency.into(),
+        };
+        let all = [labels("small*", "USD"), labels("", "USD"), labels("unused", "USD")];
+        for counts in [metrics.add_core(), metrics.add_core()] {
+            let counts = counts.models_of(&all);
+            counts[0].prompt.add(30);
+            counts[0].cached_prompt.add(5);
+            counts[0].micros.add(17);
+            counts[1].completion.add(2);
+        }
+        let mut out = Exposition::new(Format::Prometheus);
+        metrics.render(&mut out);
+        let text = out.finish();
+        for line in [
+            "idm_llm_tokens_total{policy=\"shop/models\",model=\"small*\",kind=\"Prompt\"} 60\n",
+            "idm_llm_tokens_total{policy=\"shop/models\",model=\"small*\",kind=\"CachedPrompt\"} 10\n",
+            "idm_llm_tokens_total{policy=\"shop/models\",model=\"\",kind=\"Completion\"} 4\n",
+            "idm_llm_cost_micros_total{policy=\"shop/models\",model=\"small*\",currency=\"USD\"} 34\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        assert!(!text.contains("unused"), "{text}");
+    }
 
     #[test]
     fn verdicts_in_shadow_are_told_by_policy_outcome_and_reason() {

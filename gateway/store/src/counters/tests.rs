@@ -106,3 +106,45 @@ async fn r77_a_pod_with_a_wrong_calendar_is_told_so() {
         assert_eq!(read(&words, 1).unwrap().told.is_some(), readable, "{off} s");
     }
 }
+
+#[tokio::test]
+async fn each_reservation_is_settled_in_its_unit() {
+    let counters = Counters::new(Store::in_process());
+    let span = Span::new(CalendarSpan::Month, Zone::named("Etc/UTC").unwrap());
+    let need = |name: u8, number: u64| Need {
+        name: [name; 32],
+        counter: Counter::Quota { limit: 1000, span: span.clone() },
+        number,
+    };
+    let take = |number: u64| {
+        let needs = vec![need(1, number), need(2, number), need(3, number)];
+        counters.take(needs, OnLoss::Deny, Timestamp(BEGIN / 1000))
+    };
+    let mut taken = take(600).await.unwrap().taken.unwrap();
+    taken.reserve(0, Unit::Tokens);
+    taken.reserve(1, Unit::Micros);
+    taken.settle(Used { tokens: 50, micros: 7 });
+    let left: Vec<u64> = take(0).await.unwrap().standings.iter().map(|standing| standing.remaining).collect();
+    assert_eq!(left, [950, 993, 400], "the third was not reserved, and stays taken");
+}
+
+#[tokio::test]
+async fn a_reservation_is_renewed_as_long_as_there_is_enough_and_places_stay_taken() {
+    let counters = Counters::new(Store::in_process());
+    let span = Span::new(CalendarSpan::Month, Zone::named("Etc/UTC").unwrap());
+    let now = Timestamp(BEGIN / 1000);
+    let quota = Need { name: [1; 32], counter: Counter::Quota { limit: 1000, span: span.clone() }, number: 400 };
+    let place = Need { name: [2; 32], counter: Counter::Slots { limit: 1 }, number: 1 };
+    let mut taken = counters.take(vec![place.clone(), quota.clone()], OnLoss::Deny, now).await.unwrap().taken.unwrap();
+    taken.reserve(1, Unit::Tokens);
+    let used = |tokens: u64| Used { tokens, micros: 0 };
+    assert_eq!(taken.renew(used(300), now).await.unwrap(), None);
+    assert_eq!(taken.renew(used(500), now).await.unwrap(), Some((1, Unit::Tokens)), "200 are left");
+    let left = async |need: &Need| {
+        let need = Need { number: 0, ..need.clone() };
+        counters.take(vec![need], OnLoss::Deny, now).await.unwrap().standings[0].remaining
+    };
+    assert_eq!((left(&quota).await, left(&place).await), (200, 0));
+    drop(taken);
+    assert_eq!((left(&quota).await, left(&place).await), (200, 1), "nothing that was settled comes back");
+}

@@ -1,7 +1,10 @@
 //! Calls of language models, as they are shown: tokens, refusals, quotas.
 
+use std::collections::BTreeMap;
+
+use idm_types::Micros;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The calls of language models in a span of time, counted from the records of the audit.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -29,7 +32,8 @@ pub(crate) struct LlmView {
     pub(crate) next: Option<String>,
     /// The number of callers and models.
     pub(crate) pairs: u64,
-    /// Calls that were refused for their prompt or for tokens that were used up, the most frequent first.
+    /// Calls that were refused for their model, price or prompt, or for tokens or money that was used up, the most
+    /// frequent first.
     pub(crate) refused: Vec<LlmRefused>,
     /// The use of the quotas in their spans of now, the fullest first; unset where the policies are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,38 @@ pub(crate) struct LlmTokens {
     pub(crate) completion_tokens: u64,
     /// Calls whose tokens are estimated, because the provider told none.
     pub(crate) estimated_calls: u64,
+    /// The cost in each currency, of the calls whose policies have prices.
+    pub(crate) cost: LlmCosts,
+}
+
+/// Sums of money by currency, in millionths; written as a list of [`LlmCost`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
+pub(crate) struct LlmCosts(#[schemars(with = "Vec<LlmCost>")] BTreeMap<String, Micros>);
+
+impl LlmCosts {
+    /// Adds an amount.
+    pub(crate) fn add(&mut self, currency: &str, amount: Micros) {
+        let sum = self.0.entry(currency.to_owned()).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+}
+
+impl Serialize for LlmCosts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let each = self.0.iter().map(|(currency, sum)| LlmCost { currency: currency.clone(), amount: sum.to_string() });
+        serializer.collect_seq(each)
+    }
+}
+
+/// An amount of money.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LlmCost {
+    /// The code of the currency.
+    pub(crate) currency: String,
+    /// The amount as a decimal number, exact: `12.345`.
+    pub(crate) amount: String,
 }
 
 /// The tokens of a step.

@@ -178,11 +178,17 @@ export interface Matrix {
   kinds: string[];
 }
 
+/** An amount of money as an exact decimal number. */
+export interface ModelCost {
+  currency: string;
+  amount: string;
+}
 export interface ModelTokens {
   calls: number;
   promptTokens: number;
   completionTokens: number;
   estimatedCalls: number;
+  cost: ModelCost[];
 }
 export interface ModelCaller extends ModelTokens {
   who: string;

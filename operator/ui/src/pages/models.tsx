@@ -1,9 +1,9 @@
-// Language models: tokens by caller and model over time, refused prompts, and the quotas in use. No money: nothing in
-// the project knows prices.
+// Language models: tokens and money by caller and model over time, refused calls, and the quotas in use.
 import { useState } from "preact/hooks";
 import { query } from "../lib/api";
 import { t, tn } from "../lib/i18n";
 import { useRead } from "../lib/load";
+import { money } from "../lib/money";
 import { address, chosenNamespace, explainPath, filter, linkTo, place } from "../lib/router";
 import { hour, relative, stamp } from "../lib/time";
 import type { ModelCaller, ModelQuota, ModelRefusal, ModelUse } from "../lib/types";
@@ -19,6 +19,7 @@ const USUAL = "24h";
 const LIMIT = 25;
 
 const number = (value: number): string => value.toLocaleString();
+const language = (): string => document.documentElement.lang || "en";
 
 /** The steps of a caller as a line; the numbers are in the table. */
 function Spark({ steps }: { steps: number[] }) {
@@ -53,6 +54,11 @@ const Callers = ({ items }: { items: ModelCaller[] }) => (
       { title: t("models.calls"), number: true, minor: true, cell: (each) => number(each.calls) },
       { title: t("models.prompt"), number: true, cell: (each) => number(each.promptTokens) },
       { title: t("models.completion"), number: true, cell: (each) => number(each.completionTokens) },
+      {
+        title: t("models.cost"),
+        number: true,
+        cell: (each) => (each.cost.length ? money(each.cost, language()) : <span class="muted">–</span>),
+      },
       {
         title: t("models.estimated"),
         number: true,
@@ -119,7 +125,7 @@ export function spanText(seconds: number): string {
     [60, "minute"],
   ];
   const [size, unit] = units.find(([each]) => seconds % each === 0) ?? [1, "second"];
-  return new Intl.NumberFormat(document.documentElement.lang || "en", {
+  return new Intl.NumberFormat(language(), {
     style: "unit",
     unit,
     unitDisplay: "long",
@@ -210,9 +216,10 @@ export function ModelsPage() {
       title={t("nav.models")}
       lead={
         total?.calls
-          ? t("models.sum", {
+          ? t(total.cost.length ? "models.sumCost" : "models.sum", {
               calls: number(total.calls),
               tokens: number(total.promptTokens + total.completionTokens),
+              cost: money(total.cost, language()),
             })
           : t("models.lead")
       }

@@ -4,6 +4,7 @@ import test from "node:test";
 import { diffLines, hunks } from "../../src/lib/diff";
 import { takeApart } from "../../src/lib/jwt";
 import { lay, walk } from "../../src/lib/layers";
+import { money } from "../../src/lib/money";
 import { address, match, objectPath } from "../../src/lib/router";
 import { missing } from "../../src/lib/session";
 import { release, START, take } from "../../src/lib/tail";
@@ -32,6 +33,24 @@ test("an object's address leads back to it, whatever its name", () => {
     });
   }
   assert.equal(objectPath("Gateway", "shop", "x"), undefined);
+});
+
+test("money is written in its currency, to the millionth, and no code of another form is an error", () => {
+  const of = (amount: string, currency = "USD") => money([{ amount, currency }], "en");
+  assert.equal(of("1234.50"), "$1,234.50");
+  assert.equal(of("0.000017"), "$0.000017");
+  assert.equal(of("2.00", "<b>"), "2.00 <b>");
+  assert.equal(money([]), "");
+  assert.equal(
+    money(
+      [
+        { amount: "1.00", currency: "EUR" },
+        { amount: "2.00", currency: "USD" },
+      ],
+      "en",
+    ),
+    "€1.00 + $2.00",
+  );
 });
 
 test("empty filters leave the address", () => {

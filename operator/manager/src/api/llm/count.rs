@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use idm_audit::StoredRecord;
 use idm_plan::ObjectKey;
-use idm_types::Timestamp;
+use idm_types::{Micros, Timestamp};
 use serde_json::Value;
 
 use crate::wire::llm::{LlmCaller, LlmRefused, LlmStep, LlmTokens};
@@ -66,6 +66,8 @@ impl Counts {
         let number = |name: &str| value["usage"][name].as_u64().unwrap_or_default();
         let (prompt, completion) = (number("prompt_tokens"), number("completion_tokens"));
         let estimated = u64::from(value["usage"]["estimated"] == true);
+        let cost = value["usage"]["cost"]["micros"].as_u64().map(Micros);
+        let cost = value["usage"]["cost"]["currency"].as_str().zip(cost);
         let step = self.step_seconds * 1000;
         let place = (time.0 / step).saturating_sub(self.since.0 / step) as usize;
         let Some(of_step) = self.steps.get_mut(place) else { return };
@@ -89,6 +91,9 @@ impl Counts {
             tokens.prompt_tokens = tokens.prompt_tokens.saturating_add(prompt);
             tokens.completion_tokens = tokens.completion_tokens.saturating_add(completion);
             tokens.estimated_calls += estimated;
+            if let Some((currency, amount)) = &cost {
+                tokens.cost.add(currency, *amount);
+            }
         }
         let both = prompt.saturating_add(completion);
         if let Some(of_step) = caller.steps.get_mut(place) {
@@ -138,6 +143,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wire::llm::LlmCosts;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
     const DAY: u64 = 86_400_000;
@@ -174,7 +180,13 @@ mod tests {
         records.iter().for_each(|(ago, more)| counts.add(&record(*ago, more)));
         let key = |who: &str, model: &str| ("shop".to_owned(), who.to_owned(), model.to_owned());
         let large = &counts.callers[&key("nightly", "large")];
-        let all = LlmTokens { calls: 2, prompt_tokens: 101, completion_tokens: 22, estimated_calls: 1 };
+        let all = LlmTokens {
+            calls: 2,
+            prompt_tokens: 101,
+            completion_tokens: 22,
+            estimated_calls: 1,
+            cost: LlmCosts::default(),
+        };
         assert_eq!((&large.tokens, large.is_credential), (&all, true));
         assert_eq!(large.steps.iter().filter(|tokens| **tokens > 0).count(), 2);
         assert_eq!(large.steps.iter().sum::<u64>(), 123);
@@ -186,6 +198,21 @@ mod tests {
         assert!(since(DAY).contains(&("nightly".to_owned(), 133)));
         assert!(since(60_000).contains(&("nightly".to_owned(), 130)));
         assert!(counts.used_since(&ObjectKey::new("shop", "other"), Timestamp(0)).is_empty());
+    }
+
+    #[test]
+    fn money_is_summed_by_currency_and_exact() {
+        let mut counts = Counts::new(Timestamp(NOW.0 - DAY), NOW);
+        for (ago, micros, currency) in [(1, 100_000, "USD"), (2, 200_000, "USD"), (3, 1, "EUR"), (4, 7, "USD")] {
+            let cost = json!({"micros": micros, "currency": currency});
+            let usage = json!({"model": "m", "prompt_tokens": 1, "completion_tokens": 0, "cost": cost});
+            counts.add(&record(ago, &json!({"identity": {"credential": "nightly"}, "usage": usage})));
+        }
+        let told = serde_json::to_value(&counts.total.cost).expect("JSON");
+        let expected = json!([{"currency": "EUR", "amount": "0.000001"}, {"currency": "USD", "amount": "0.300007"}]);
+        assert_eq!(told, expected);
+        let caller = counts.callers.values().next().expect("a caller");
+        assert_eq!(serde_json::to_value(&caller.tokens.cost).expect("JSON"), expected);
     }
 
     #[test]

@@ -1,1 +1,0 @@
-import{D as o,L as s,ha as p}from"./part.J66FE54W.js";var r=({steps:l})=>s("ol",{class:"steps",children:l.map((t,n)=>s("li",{children:[s(p,{tone:t.ok===null?"muted":t.ok?"success":"danger",word:t.name}),s("span",{children:t.text}),s("span",{class:"sr-only",children:o(t.ok===null?"step.skipped":t.ok?"step.passed":"step.failed")})]},n))});export{r as a};

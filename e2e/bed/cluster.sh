@@ -115,6 +115,8 @@ tlsPrivateKeyFile: $pki/kubelet.key
 clusterDNS: [$NODE_IP]
 clusterDomain: cluster.local
 enforceNodeAllocatable: []
+# Its chains would stay in the machine's firewall.
+makeIPTablesUtilChains: false
 localStorageCapacityIsolation: false
 syncFrequency: 10s
 evictionHard: {memory.available: 50Mi}
@@ -186,6 +188,16 @@ stop() { # NAME…: ask, and insist after two seconds
   kill -9 "${pids[@]}" 2>/dev/null || true
 }
 
+# The interfaces and network namespaces of pods that were not taken down one by one.
+unplug() {
+  local interface namespace
+  ip -o link show master cni-idm-bed 2>/dev/null | sed -n 's/^[0-9]*: \([^@:]*\)@.*link-netns \([^ ]*\).*/\1 \2/p' |
+    while read -r interface namespace; do
+      ip link del "$interface" 2>/dev/null || true
+      ip netns del "$namespace" 2>/dev/null || true
+    done
+}
+
 down() {
   stop kubelet coredns kube-proxy kube-scheduler kube-controller-manager kube-apiserver etcd
   if [ -S $socket ]; then
@@ -198,6 +210,7 @@ down() {
   rm -rf "$BED" $run
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
+  unplug
   ip link del cni-idm-bed 2>/dev/null || true
   ip link del br-idm-bed 2>/dev/null || true
 }

@@ -54,6 +54,12 @@ const GOOD: &[&str] = &[
         accessTokenLifetime: {seconds: 60}, introspects: All}, secretRef: {name: s}}",
     "kind: Credential\nspec: {oauthClient: {privateKeyJwt: {keys: {jwksUri: 'https://i/k'}, algorithms: [ES256]}}}",
     "kind: Credential\nspec: {oauthClient: {tlsClientAuth: {trustBundleRef: {name: s}, names: [{name: DNS, is: a}]}}}",
+    "kind: Credential\nspec: {signature: {keys: [{id: k, algorithm: ed25519, publicKey: PEM}, {id: l, algorithm: \
+        hmac-sha256, secretRef: {name: s}, expireTime: '2027-01-01T00:00:00Z'}]}}",
+    "kind: Credential\nspec: {hmacJwt: {issuer: 'https://i', keys: [{id: k, algorithm: HS512, secretRef: {name: s}}]}}",
+    "kind: IdentityPolicy\nspec: {targetRefs: [{group: '', kind: Service, name: a}], authentication: {methods: \
+        [{name: a, signature: {tag: t, components: ['@method', x-a], maxAgeSeconds: 5}}, {name: b, hmacJwt: \
+        {audiences: [a], maxLifetimeSeconds: 60}}]}}",
     "kind: Federation\nspec: {oidc: {issuer: 'https://i'}}",
     "kind: Federation\nspec: {displayName: a, roleMappings: [{claim: groups, value: b, roles: [r]}], provisioning: \
         {role: r}, endedSessions: [{subject: s, beforeTime: '2027-01-01T00:00:00Z'}], suspend: false, oidc: {issuer: \
@@ -357,6 +363,12 @@ fn broken() -> Vec<String> {
             {saml: {entityId: a, metadata: {inline: '<EntityDescriptor/>', tls: {trustBundleRef: {name: s}}}}}"
             .into(),
         "kind: Credential\nspec: {person: {user: a}, secretRef: {name: s}}".into(),
+        "kind: Credential\nspec: {signature: {keys: [{id: k, algorithm: ed25519, publicKey: a}]}, secretRef: {name: s}}"
+            .into(),
+        "kind: Credential\nspec: {signature: {keys: [{id: k, algorithm: ed25519, secretRef: {name: s}}]}}".into(),
+        "kind: Credential\nspec: {signature: {keys: [{id: k, algorithm: hmac-sha256, publicKey: a}]}}".into(),
+        "kind: Credential\nspec: {hmacJwt: {keys: [{id: k, secretRef: {name: s}}]}, apiKey: {}, secretRef: {name: s}}"
+            .into(),
         policy("{name: m, signIn: {federationRefs: [{name: a}], stepUp: {}}}"),
         "kind: RoleBinding\nspec: {role: r, subjects: [{user: u, group: g}], scope: {project: {}}}".into(),
         "kind: RoleBinding\nspec: {role: r, subjects: [{credential: c, issuer: i}], scope: {project: {}}}".into(),

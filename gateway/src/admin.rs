@@ -1,6 +1,7 @@
-//! The control port: health, metrics and the acknowledgement. It tells nothing about callers or
-//! policies and changes nothing; only the operator, which proves itself, learns who signed in for the first time, what
-//! directories answered, and where keys that are being replaced were used.
+//! The control port: health, metrics and the acknowledgement. It tells nothing about callers or policies and changes
+//! nothing for anybody; only the operator, which proves itself, learns who signed in for the first time, what
+//! directories answered, and where keys that are being replaced were used, and only who has the admin token sees and
+//! ends blocks.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -96,6 +97,7 @@ async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Result<Res
         "/-/people" => for_operator(people(&gateway, &request)),
         "/-/keys" => for_operator(keys(&gateway, &request)),
         "/-/directories" => for_operator(directories(&gateway, &request)),
+        "/-/blocks" => blocks(&gateway, &request).await,
         _ => {
             (StatusCode::NOT_FOUND, "text/plain", "there are /-/live, /-/ready, /-/metrics and /-/bundle\n".to_owned())
         }
@@ -122,6 +124,36 @@ fn for_operator(answer: Option<String>) -> (StatusCode, &'static str, String) {
 
 fn token_of(request: &Request<Incoming>) -> Option<&str> {
     request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// The blocks of addresses: GET tells them, and DELETE ends those at the address of the query.
+async fn blocks(gateway: &Gateway, request: &Request<Incoming>) -> (StatusCode, &'static str, String) {
+    let nobody = || {
+        let told = "this is for whoever has the admin token: docs/limits.md says where it is\n".to_owned();
+        (StatusCode::UNAUTHORIZED, "text/plain", told)
+    };
+    let Some(token) = token_of(request) else { return nobody() };
+    if request.method() == Method::GET {
+        let told = gateway.blocks_for(token);
+        return told.map_or_else(nobody, |told| (StatusCode::OK, "application/json", told.to_string()));
+    }
+    if request.method() != Method::DELETE {
+        let told = "GET tells the blocks, DELETE with `?address=` ends those of an address\n".to_owned();
+        return (StatusCode::METHOD_NOT_ALLOWED, "text/plain", told);
+    }
+    let address = request.uri().query().and_then(|query| query.strip_prefix("address=")?.parse().ok());
+    let Some(address) = address else {
+        let told = "name an address: `?address=192.0.2.1`, of a /64 any address in it\n".to_owned();
+        return (StatusCode::BAD_REQUEST, "text/plain", told);
+    };
+    match gateway.remove_blocks(token, address).await {
+        None => nobody(),
+        Some(Ok(removed)) => (StatusCode::OK, "application/json", removed.to_string()),
+        Some(Err(error)) => {
+            let told = format!("nothing was ended, because the other gateways cannot be told: {error}; try again\n");
+            (StatusCode::SERVICE_UNAVAILABLE, "text/plain", told)
+        }
+    }
 }
 
 /// The outcome of the last question to each directory.

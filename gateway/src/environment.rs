@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use idm_authn::{Memory, PasswordChecker};
-use idm_decide::{Armed, EngineError};
+use idm_decide::{Armed, Blocks, EngineError};
 use idm_directory::{Pool, Reach};
 use idm_plan::{Bundle, KeySource};
 use idm_store::Store;
@@ -28,18 +28,29 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Nothing is remembered yet. `password_threads` check passwords. With `danger_insecure_issuers`, outside servers
-    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime
-    /// that shall ask them.
+    /// As [`Self::blocking`], where nobody is ever blocked.
     pub fn new(
         store: Store,
         password_threads: usize,
         danger_insecure_issuers: bool,
         egress: &Egress,
     ) -> anyhow::Result<Self> {
+        Self::blocking(store, Blocks::off(), password_threads, danger_insecure_issuers, egress)
+    }
+
+    /// Nothing is remembered yet; refused credentials count towards `blocks`. `password_threads` check passwords. With `danger_insecure_issuers`, outside servers
+    /// may be reached over plain http and on this machine; `egress` is the way to them. Must be called on the runtime
+    /// that shall ask them.
+    pub fn blocking(
+        store: Store,
+        blocks: Arc<Blocks>,
+        password_threads: usize,
+        danger_insecure_issuers: bool,
+        egress: &Egress,
+    ) -> anyhow::Result<Self> {
         let passwords =
             PasswordChecker::start(password_threads).context("the system gives no threads for password checks")?;
-        let memory = Memory::new(passwords, store).context("the system gives no random bits")?;
+        let memory = Memory::blocking(passwords, store, blocks).context("the system gives no random bits")?;
         let fetcher = Fetcher::new(danger_insecure_issuers, egress)?;
         let servers = Arc::new(Servers::default());
         let directories = Arc::new(Pool::new(Reach::of_this_process(danger_insecure_issuers)));

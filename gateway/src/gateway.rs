@@ -8,9 +8,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use idm_audit::ship::{self, Elasticsearch};
 use idm_audit::{ChainKey, OnFull, Spool, SpoolConfig, SpoolHandle, SpoolHealth, Successes};
 use idm_authn::{NewPerson, RetiringReport};
-use idm_decide::{BodyLimits, EngineError};
+use idm_decide::{BlockRules, Blocks, BodyLimits, EngineError};
 use idm_metrics::{Exposition, Format};
-use idm_plan::{Bundle, CONTROL_TOKEN, Held, ObjectKey, SecretHandle};
+use idm_plan::{Bundle, CONTROL_TOKEN, Held, Network, ObjectKey, SecretHandle};
 use idm_proxy::{
     AccessLog, Configuration, Deadlines, Limits, LineFormat, Server, ServerConfig, Shared, Telemetry, Traces,
     TrustedProxies, USUAL_CONSUMERS,
@@ -22,6 +22,7 @@ use idm_types::Redacted;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::blocks::{self, Teller};
 use crate::egress::Egress;
 use crate::environment::Environment;
 use crate::traces::{ExportError, Exporter, TraceOptions};
@@ -56,6 +57,22 @@ impl AuditOptions {
     }
 }
 
+/// Automatic blocks of addresses.
+#[derive(Clone, Debug)]
+pub struct BlockOptions {
+    /// Their rules.
+    pub rules: BlockRules,
+    /// Networks that are never blocked, beside those of trusted proxies.
+    pub never: Vec<Network>,
+}
+
+impl BlockOptions {
+    fn blocks(&self, proxies: &TrustedProxies) -> Arc<Blocks> {
+        let networks: Vec<Network> = self.never.iter().chain(&proxies.networks).copied().collect();
+        Blocks::new(self.rules, move |address| networks.iter().any(|network| network.contains(address)))
+    }
+}
+
 /// The settings of a gateway process.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
@@ -75,6 +92,8 @@ pub struct GatewayOptions {
     pub deadlines: Deadlines,
     /// Which proxies are believed about their clients.
     pub proxies: TrustedProxies,
+    /// Automatic blocks; `None` blocks nobody and counts nothing.
+    pub blocks: Option<BlockOptions>,
     /// Limits on bodies that are buffered in whole.
     pub bodies: BodyLimits,
     /// The most consumers that have metrics of their own.
@@ -105,6 +124,7 @@ impl GatewayOptions {
             limits: Limits::of_this_process(),
             deadlines: Deadlines::default(),
             proxies: TrustedProxies::default(),
+            blocks: None,
             bodies: BodyLimits::default(),
             consumers: USUAL_CONSUMERS,
             access_log: None,
@@ -136,6 +156,8 @@ pub struct Gateway {
     shards: Mutex<Held>,
     /// With what the operator proves itself.
     control: Mutex<Option<Redacted<Vec<u8>>>>,
+    /// With what administrators on this machine prove themselves; `None` where there are no blocks to end.
+    pub(crate) admin_token: Option<Redacted<String>>,
     pub(crate) health: Arc<SpoolHealth>,
     running: Mutex<Option<Running>>,
     name: String,
@@ -150,6 +172,8 @@ struct Running {
     stop_shipper: watch::Sender<bool>,
     exporter: Option<JoinHandle<()>>,
     stop_exporter: watch::Sender<bool>,
+    /// Tells of blocks; has a handle of the spool.
+    teller: Option<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -164,7 +188,9 @@ impl Gateway {
         let traced = options.traces.as_ref().map(|to| traces(to, &options.name, exporter_stopped)).transpose()?;
         let (traces, exporter) = traced.unzip();
         let telemetry = Telemetry { consumers: options.consumers, access_log, traces };
-        let shared = Shared::new(options.name.clone(), options.bodies, telemetry);
+        let blocks = options.blocks.as_ref().map_or_else(Blocks::off, |blocks| blocks.blocks(&options.proxies));
+        let admin_token = options.blocks.as_ref().map(|_| blocks::new_token(spool.dir())).transpose()?;
+        let shared = Shared::blocking(options.name.clone(), options.bodies, telemetry, blocks.clone());
         let config = ServerConfig {
             listen: options.listen,
             listen_tls: options.listen_tls,
@@ -179,12 +205,19 @@ impl Gateway {
             None => Store::in_process(),
         };
         let password_threads = (options.cores / 2).max(1);
-        let environment = Environment::new(store, password_threads, options.danger_insecure_issuers, &options.egress)?;
+        let insecure = options.danger_insecure_issuers;
+        let environment =
+            Environment::blocking(store.clone(), blocks.clone(), password_threads, insecure, &options.egress)?;
         let control = Mutex::default();
         if let Some(bundle) = first {
             put_in_force(bundle, &shared, &environment, &control).await?;
         }
         let server = Server::start(&config, &shared, &spool, random_seed())?;
+        let teller = options.blocks.is_some().then(|| {
+            let (shared, name) = (shared.clone(), options.name.clone());
+            let spool = Mutex::new(spool.spool_handle());
+            tokio::spawn(Teller { blocks, store, shared, spool, name }.run())
+        });
         let (stop_shipper, stopped) = watch::channel(false);
         let shipper = elasticsearch
             .map(|server| tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped)));
@@ -196,11 +229,20 @@ impl Gateway {
             problem: Mutex::default(),
             shards: Mutex::default(),
             control,
+            admin_token,
             health: spool.health(),
             name: options.name.clone(),
             address: server.address(),
             tls_address: server.tls_address(),
-            running: Mutex::new(Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter })),
+            running: Mutex::new(Some(Running {
+                server,
+                spool,
+                shipper,
+                stop_shipper,
+                exporter,
+                stop_exporter,
+                teller,
+            })),
         }))
     }
 
@@ -291,7 +333,7 @@ impl Gateway {
     }
 
     /// Whether a token is the one with which the operator proves itself.
-    fn is_operator(&self, token: &str) -> bool {
+    pub(crate) fn is_operator(&self, token: &str) -> bool {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         control.is_some_and(|control| verify_slices_are_equal(control.reveal(), token.as_bytes()).is_ok())
     }
@@ -336,11 +378,15 @@ impl Gateway {
     /// Finishes what is under way, writes and ships what is left, and ends.
     pub async fn stop(&self) {
         self.unready();
-        let Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter }) =
+        let Some(Running { server, spool, shipper, stop_shipper, exporter, stop_exporter, teller }) =
             self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
         else {
             return;
         };
+        if let Some(teller) = teller {
+            teller.abort();
+            let _ = teller.await;
+        }
         let shared = self.shared.clone();
         let _ = tokio::task::spawn_blocking(move || {
             server.stop();

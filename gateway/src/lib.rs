@@ -6,6 +6,7 @@
 
 mod admin;
 mod ask;
+mod blocks;
 mod egress;
 mod environment;
 mod fetch;
@@ -16,10 +17,11 @@ mod traces;
 mod try_login;
 
 pub use admin::AdminServer;
+pub use blocks::token_file;
 pub use egress::Egress;
 pub use environment::Environment;
-pub use gateway::{AuditOptions, Gateway, GatewayOptions, random_seed};
-pub use idm_decide::BodyLimits;
+pub use gateway::{AuditOptions, BlockOptions, Gateway, GatewayOptions, random_seed};
+pub use idm_decide::{BlockMode, BlockRules, BodyLimits};
 pub use idm_directory::probe;
 pub use idm_proxy::{Deadlines, Limits, LineFormat, TrustedProxies, USUAL_CONSUMERS, memory_limit};
 pub use idm_traces::{Callers, Ratio};

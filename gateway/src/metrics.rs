@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use idm_decide::BlockMode;
 use idm_metrics::Exposition;
 use idm_proxy::AccessLog;
 use idm_store::LimitCounts;
@@ -18,6 +19,7 @@ impl Gateway {
         self.write_audit(out);
         self.write_store(out);
         self.write_limits(out);
+        self.write_blocks(out);
         let dropped = self.shared.access_log().map_or(0, AccessLog::dropped);
         self.write_traces(out);
         out.counter("idm_access_log_dropped_total", "Lines of the access log that nobody took in time.")
@@ -112,6 +114,16 @@ impl Gateway {
             family.sample(&[("outcome", outcome)], count);
         }
         out.counter("idm_limit_questions_total", "Questions about limits to the shared store.").sample(&[], questions);
+    }
+
+    fn write_blocks(&self, out: &mut Exposition) {
+        let memory = &self.environment.memory;
+        let list = memory.blocks().list(memory.store().clock().uptime());
+        let mut family = out.gauge("idm_blocks", "Blocks of addresses, and of credentials at addresses, in force.");
+        for mode in [BlockMode::Observe, BlockMode::Enforce] {
+            let number = list.iter().filter(|block| block.mode == mode).count() as u64;
+            family.sample(&[("mode", mode.name())], number);
+        }
     }
 
     fn write_store(&self, out: &mut Exposition) {

@@ -44,7 +44,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use gateway::{CallerLimits, GatewaySettings, Telemetry};
+pub use gateway::{AuditSettings, CallerLimits, GatewaySettings, Telemetry};
 use sealing::Sealing;
 
 /// The field manager and event reporter.
@@ -114,6 +114,8 @@ pub struct Options {
     /// Address of health and metrics
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin: SocketAddr,
+    #[command(flatten)]
+    audit: AuditSettings,
     #[command(flatten)]
     sealing: sealing::SealingOptions,
     #[command(flatten)]
@@ -185,11 +187,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let sealing = options.sealing.sealing(&client, &options.namespace).await?;
     let elasticsearch = settings.elasticsearch.clone();
     let shipped = elasticsearch.is_some();
-    let spool = Spool::open(SpoolConfig { shipped, ..SpoolConfig::in_folder(&options.audit_dir, 1 << 30) })?;
+    let chain_key = gateway::key_of(settings.chain_key.as_ref())?;
+    let spool = SpoolConfig { shipped, chain_key, ..SpoolConfig::in_folder(&options.audit_dir, 1 << 30) };
+    let spool = Spool::open(spool)?;
     let (stop_shipper, stopped) = tokio::sync::watch::channel(false);
     let shipper = elasticsearch.map(|url| {
         let authorization = settings.elasticsearch_authorization.clone();
-        let server = Elasticsearch { url, authorization, ca_pem: None };
+        let server = Elasticsearch { url, authorization, ca_pem: None, kept: settings.kept };
         tokio::spawn(ship::run(spool.dir().to_owned(), server, spool.health(), stopped))
     });
     let change_count = Arc::new(changes::ChangeCount::default());
@@ -283,11 +287,13 @@ fn gateway_settings(options: &Options) -> anyhow::Result<GatewaySettings> {
         store_password: secret_of(options.gateway_store_password_file.as_deref())?,
         elasticsearch: options.elasticsearch.clone().filter(|url| !url.is_empty()),
         elasticsearch_authorization: secret_of(options.elasticsearch_authorization_file.as_deref())?,
+        kept: options.audit.kept(),
+        chain_key: options.audit.key_text()?,
     })
 }
 
 /// The secret in a file, without the space around it.
-fn secret_of(path: Option<&Path>) -> anyhow::Result<Option<Redacted<String>>> {
+pub(crate) fn secret_of(path: Option<&Path>) -> anyhow::Result<Option<Redacted<String>>> {
     let Some(path) = path else { return Ok(None) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Some(Redacted::new(text.trim().to_owned())))

@@ -1,5 +1,10 @@
 //! The keys of Credentials: supplied by hash, revoked, and rotated with the command line of a folder.
 
+#[path = "credential_keys/signed.rs"]
+mod signed;
+#[path = "credential_keys/tokens.rs"]
+mod tokens;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

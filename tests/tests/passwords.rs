@@ -4,7 +4,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use idm_tests::{Gateway, InProcess, Redis, Reply, Serves, Upstream, open_to, raw};
+use idm_tests::{Gateway, InProcess, Redis, Reply, Serves, Upstream, eventually, free_address, idm, open_to, raw};
 
 const CREDENTIALS: &str = "
 apiVersion: identity-manager.io/v1alpha1
@@ -273,4 +273,130 @@ fn a_broken_layout_or_password_is_a_finding() {
     assert!(check(&twice).contains("already has the same user name"), "{}", check(&twice));
     let missing = CREDENTIALS.replace("stringData: {password: 'bobs password'}", "stringData: {other: canary}");
     assert!(check(&missing).contains("must have the key 'password'") && !check(&missing).contains("canary"));
+}
+
+/// A gateway behind a trusted proxy, which names any caller, with blocks; and the address of its control port.
+fn blocking(more: &[&str]) -> (Bed<Gateway>, String) {
+    let (upstream, admin) = (Upstream::new(), free_address().to_string());
+    let yaml = format!("{CREDENTIALS}{}", open_to(&upstream, BASIC));
+    let usual = ["--trusted-proxies", "127.0.0.0/8", "--blocks-credentials", "3", "--blocks-failures", "3"];
+    let arguments = [&usual[..], &["--admin", &admin], more].concat();
+    (Bed { gateway: Gateway::start_with(&[("all.yaml", &yaml)], &arguments), upstream }, admin)
+}
+
+impl Bed<Gateway> {
+    fn from(&self, address: &str, pair: &str) -> Reply {
+        self.send(&format!("X-Forwarded-For: {address}\r\nAuthorization: Basic {}\r\n", STANDARD.encode(pair)))
+    }
+
+    /// A command of `idm blocks` at this gateway: whether it succeeded, and its output.
+    fn blocks(&self, admin: &str, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(idm())
+            .arg("blocks")
+            .args(arguments)
+            .args(["--admin", &format!("http://{admin}"), "--audit-dir"])
+            .arg(self.gateway.audit.path())
+            .output()
+            .expect("idm runs");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    fn explained(&self, reply: &Reply) -> String {
+        let mut command = Command::new(idm());
+        command.args(["explain", reply.decision(), "--audit-dir"]).arg(self.gateway.audit.path());
+        String::from_utf8_lossy(&command.output().expect("idm runs").stdout).into_owned()
+    }
+}
+
+const ANA: &str = "ana@shop.example:corréct horse";
+
+#[test]
+fn an_address_that_guesses_is_blocked_at_every_gateway_until_somebody_ends_it() {
+    let redis = Redis::start();
+    let (url, password) = (redis.url(), redis.password_file());
+    let password = password.path().display().to_string();
+    let store = ["--blocks", "enforce", "--store", &url, "--store-password-file", &password];
+    let ((one, admin), (other, _)) = (blocking(&store), blocking(&store));
+    for user in ["u1", "u2", "u3"] {
+        one.refused(&one.from("203.0.113.7", &format!("{user}:guess")), 401, "WrongPassword");
+    }
+    // Also with the right password, and before anything else; the caller learns no rule.
+    let blocked = one.from("203.0.113.7", ANA);
+    one.refused(&blocked, 429, "AddressBlocked");
+    assert!(blocked.header("retry-after").is_some_and(|seconds| (1..=900).contains(&seconds.parse().unwrap())));
+    assert!(!blocked.body.contains("manyCredentials") && one.upstream.received().is_empty());
+    let record = one.gateway.record(blocked.decision());
+    assert_eq!((&record["stage"], &record["block"]["rule"]), (&"request".into(), &"manyCredentials".into()));
+    assert_eq!((&record["request"]["path"], record.get("policy")), (&"/a".into(), None));
+    let explained = one.explained(&blocked);
+    assert!(explained.contains("3 different credentials of 203.0.113.7 were refused"), "{explained}");
+    assert!(explained.contains("the block ends at "), "{explained}");
+    assert_eq!(one.from("203.0.113.8", ANA).status, 200, "others are not concerned");
+    let status_at_other = |wanted: u16| {
+        eventually("the other gateway knows", || match other.from("203.0.113.7", ANA).status {
+            status if status == wanted => Ok(()),
+            status => Err(status.to_string()),
+        });
+    };
+    status_at_other(429);
+    let (listed, told) = one.blocks(&admin, &["list"]);
+    assert!(listed && told.contains("203.0.113.7  until ") && told.contains("(mode enforce)"), "{told}");
+    let stranger = raw(admin.parse().unwrap(), b"GET /-/blocks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n");
+    assert_eq!(stranger.status, 401);
+    let (removed, told) = one.blocks(&admin, &["remove", "203.0.113.7"]);
+    assert!(removed && told.starts_with("ended: 203.0.113.7"), "{told}");
+    assert_eq!(one.from("203.0.113.7", ANA).status, 200);
+    status_at_other(200);
+    assert!(!one.blocks(&admin, &["remove", "203.0.113.7"]).0, "there is none any more");
+    let changes: Vec<_> = one.gateway.records().into_iter().filter(|record| record["kind"] == "Change").collect();
+    let told = |change: &serde_json::Value| format!("{} {}", change["action"], change["actor"]);
+    assert_eq!(
+        changes.iter().map(told).collect::<Vec<_>>(),
+        [r#""Created" "gateway standalone""#, r#""Deleted" "holder of the admin token""#]
+    );
+    assert_eq!(changes[0]["object"]["name"], "203.0.113.7");
+}
+
+#[test]
+fn a_credential_is_blocked_at_one_address_and_trusted_proxies_never_are() {
+    let (bed, _) = blocking(&["--blocks", "enforce"]);
+    for _ in 0..3 {
+        bed.refused(&bed.from("203.0.113.9", "ana@shop.example:guess"), 401, "WrongPassword");
+    }
+    let blocked = bed.from("203.0.113.9", ANA);
+    bed.refused(&blocked, 429, "CredentialBlocked");
+    assert!(bed.explained(&blocked).contains("rule oneCredential"), "{}", bed.explained(&blocked));
+    assert_eq!(bed.from("203.0.113.8", ANA).status, 200, "its owner is let in elsewhere");
+    bed.refused(&bed.from("203.0.113.9", "bob:guess"), 401, "WrongPassword");
+    // The proxy itself speaks for everybody.
+    for user in ["u1", "u2", "u3"] {
+        bed.refused(&bed.basic(&format!("{user}:guess")), 401, "WrongPassword");
+    }
+    assert_eq!(bed.basic(ANA).status, 200);
+}
+
+#[test]
+fn a_block_that_is_only_observed_is_on_record_and_refuses_nothing() {
+    let (bed, admin) = blocking(&["--blocks", "observe"]);
+    for user in ["u1", "u2", "u3"] {
+        bed.refused(&bed.from("203.0.113.7", &format!("{user}:guess")), 401, "WrongPassword");
+    }
+    let passed = bed.from("203.0.113.7", ANA);
+    assert_eq!(passed.status, 200);
+    let told = eventually("its record", || {
+        let found = bed.gateway.records().into_iter().find(|record| record["block"]["observed"] == true);
+        found.ok_or_else(|| "none".to_owned())
+    });
+    assert_eq!((&told["outcome"], &told["block"]["rule"]), (&"Permitted".into(), &"manyCredentials".into()));
+    let explained = Command::new(idm())
+        .args(["explain", told["id"].as_str().unwrap(), "--audit-dir"])
+        .arg(bed.gateway.audit.path())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&explained.stdout).contains("would have refused it: AddressBlocked"));
+    let (_, list) = bed.blocks(&admin, &["list"]);
+    assert!(list.contains("would have refused 1 here") && list.contains("(mode observe)"), "{list}");
+    let refused = Command::new(idm()).args(["run", "--dir", "/", "--blocks", "enforce"]).output().unwrap();
+    let problem = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && problem.contains("--blocks-callers-connect-directly"), "{problem}");
 }

@@ -18,11 +18,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("idm-expr", &["idm-plan", "idm-types"]),
     ("idm-password", &["idm-plan"]),
     ("idm-saml", &["idm-types"]),
+    ("idm-signature", &[]),
     // compile reads key sets, metadata and hashes of passwords, so that a broken one is a finding and not a surprise in
     // the gateway.
     (
         "idm-compile",
-        &["idm-api", "idm-expr", "idm-jose", "idm-password", "idm-permission", "idm-plan", "idm-saml", "idm-types"],
+        &[
+            "idm-api",
+            "idm-expr",
+            "idm-jose",
+            "idm-password",
+            "idm-permission",
+            "idm-plan",
+            "idm-saml",
+            // It knows which components a signature can cover.
+            "idm-signature",
+            "idm-types",
+        ],
     ),
     ("idm-audit", &["idm-types"]),
     ("idm-bulkhead", &["idm-types"]),
@@ -30,8 +42,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // store, trust, directory and gateway tell the span of each question that they ask for a request.
     ("idm-store", &["idm-bulkhead", "idm-limit", "idm-traces", "idm-types"]),
     ("idm-session", &["idm-store", "idm-types"]),
-    // request names the keys under which an identity's session is revoked.
-    ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-store", "idm-types"]),
+    // request names the keys under which an identity's session is revoked, and the digests that a caller signed.
+    ("idm-request", &["idm-expr", "idm-jose", "idm-plan", "idm-signature", "idm-store", "idm-types"]),
     ("idm-trust", &["idm-jose", "idm-plan", "idm-traces", "idm-types"]),
     // directory reads the answers of services with the reader that refuses duplicate members.
     (
@@ -62,6 +74,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "idm-request",
             "idm-saml",
             "idm-session",
+            "idm-signature",
             "idm-store",
             "idm-trust",
             "idm-types",
@@ -193,6 +206,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("idm-envelope", &["reqwest", "hyper", "kube", "redis"]),
     ("idm-jose", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-saml", &["tokio", "reqwest", "hyper", "kube"]),
+    ("idm-signature", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-expr", &["tokio", "reqwest", "hyper", "kube"]),
     ("idm-compile", &["tokio", "reqwest", "hyper"]),
     ("idm-password", &["tokio", "reqwest", "hyper", "kube"]),

@@ -98,7 +98,8 @@ impl World {
 /// Whether the hashes of keys are all that a Credential needs of its Secret.
 pub(crate) fn hashes_suffice(spec: &idm_api::v1alpha1::CredentialSpec) -> bool {
     let keys = spec.api_key.as_ref().is_some_and(|api_key| api_key.sha256.is_none());
-    keys && spec.password.is_none() && spec.oauth_client.is_none() && spec.person.is_none()
+    let others = spec.password.is_some() || spec.oauth_client.is_some() || spec.person.is_some();
+    keys && !others && spec.signature.is_none() && spec.hmac_jwt.is_none()
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The one decision: may a person do this here, by which binding, and if not, who can give it.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::Serialize;
 
-use crate::{BuiltInRole, Permission, Person, Role, Scope, Target};
+use crate::{BuiltInRole, Denial, Permission, Person, Role, Scope, Target};
 
 /// One RoleBinding that gives permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +36,6 @@ pub struct Grant {
     pub scope: Scope,
 }
 
-/// A missing permission.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Denial {
-    /// The permission, for example `update Credential`, or `grant Owner`.
-    pub missing: String,
-    /// The scope in which it is missing.
-    pub place: Scope,
-    /// The subjects that can give it there.
-    pub granted_by: Vec<Target>,
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is missing in {}", self.missing, self.place)?;
-        if self.granted_by.is_empty() {
-            return f.write_str("; no RoleBinding lets anybody give it, so a cluster administrator must");
-        }
-        let names: Vec<_> = self.granted_by.iter().take(10).map(Target::to_string).collect();
-        write!(f, "; it can be given by {}", names.join(", "))?;
-        match self.granted_by.len().saturating_sub(names.len()) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
 impl Bindings {
     /// The bindings of a person whose scope covers a place.
     fn of<'a>(&'a self, person: &'a Person, place: &'a Scope) -> impl Iterator<Item = &'a Binding> {
@@ -88,7 +61,7 @@ pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: 
         let roles = BuiltInRole::ALL.iter().copied().filter(|role| role.permissions().contains(permission));
         let roles: Vec<_> = roles.map(Role::BuiltIn).collect();
         let granted_by = grantors(bindings, place, |binding| roles.iter().any(|role| binding.may_grant(role)));
-        Denial { missing: permission.to_string(), place: place.clone(), granted_by }
+        Denial::of(permission, place).by(granted_by)
     })
 }
 
@@ -98,11 +71,9 @@ pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: 
 /// # Errors
 /// No binding of the person has such a role.
 pub fn may_grant(bindings: &Bindings, person: &Person, role: &Role, place: &Scope) -> Result<Grant, Denial> {
-    bindings.of(person, place).find(|binding| binding.may_grant(role)).map(Binding::grant).ok_or_else(|| Denial {
-        missing: format!("grant {}", role.name()),
-        place: place.clone(),
-        granted_by: grantors(bindings, place, |binding| binding.may_grant(role)),
-    })
+    let found = bindings.of(person, place).find(|binding| binding.may_grant(role)).map(Binding::grant);
+    let granted_by = || grantors(bindings, place, |binding| binding.may_grant(role));
+    found.ok_or_else(|| Denial::of_grant(role, place).by(granted_by()))
 }
 
 impl Binding {
@@ -112,9 +83,9 @@ impl Binding {
     }
 }
 
-fn grantors(bindings: &Bindings, place: &Scope, may: impl Fn(&Binding) -> bool) -> Vec<Target> {
+fn grantors(bindings: &Bindings, place: &Scope, may: impl Fn(&Binding) -> bool) -> Vec<String> {
     let here = bindings.0.iter().filter(|binding| binding.scope.covers(place) && may(binding));
-    here.flat_map(|binding| binding.targets.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    here.flat_map(|binding| &binding.targets).collect::<BTreeSet<_>>().into_iter().map(Target::to_string).collect()
 }
 
 /// The subjects that hold a permission at a place, each with the bindings that give it.

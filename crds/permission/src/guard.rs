@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use crate::denial::{WHO_CAN, WHO_MAY};
 use crate::write::requests;
 use crate::{GROUP, Kind, REVOKE_ANNOTATION, ROTATE_ANNOTATION, TEAM_LABEL};
 
@@ -301,7 +302,7 @@ fn checks(system: &str) -> Vec<Check> {
             "'user ' + request.userInfo.username + ' may not ' + {verb} + ' ' + variables.resource + \
              (variables.system ? ' of the system' : {team} == '' ? ' of the project' : ' of team ' + {team}) + \
              ' in namespace ' + request.namespace + \
-             '; who may: idm who-can ' + {verb} + ' ' + variables.resource + {who}"
+             '{WHO_MAY}{WHO_CAN}' + {verb} + ' ' + variables.resource + {who}"
         )
     };
     let action = |when: &str, verb: &str| Check {
@@ -337,21 +338,23 @@ fn checks(system: &str) -> Vec<Check> {
             expression: format!(
                 "!variables.grants || {binds} || variables.new != '' && !variables.system && {binds_in_team}"
             ),
-            message: "'user ' + request.userInfo.username + ' may not give role ' + variables.role + \
-                      (variables.system ? ' of the system' : \
-                      variables.new == '' ? ' of the project' : ' of team ' + variables.new) + \
-                      ' in namespace ' + request.namespace + ', because it takes a role there that includes all of it; \
-                      who may: idm who-can create rolebindings -n ' + request.namespace + \
-                      (variables.new == '' ? '' : ' --team ' + variables.new) + (variables.system ? ' --system' : '')"
-                .into(),
+            message: format!(
+                "'user ' + request.userInfo.username + ' may not give role ' + variables.role + \
+                 (variables.system ? ' of the system' : \
+                 variables.new == '' ? ' of the project' : ' of team ' + variables.new) + ' in namespace ' + \
+                 request.namespace + ', because it takes a role there that includes all of it{WHO_MAY}\
+                 {WHO_CAN}create rolebindings -n ' + request.namespace + \
+                 (variables.new == '' ? '' : ' --team ' + variables.new) + (variables.system ? ' --system' : '')"
+            ),
         },
         Check {
             expression: format!("!variables.handsOut || {}", asks("'rolebindings'", "team", "''", "'create'")),
-            message: "'user ' + request.userInfo.username + \
-                      ' may not create rolebindings of the project in namespace ' + \
-                      request.namespace + ', and roleMappings and provisioning of a Federation give roles to others; \
-                      who may: idm who-can create rolebindings -n ' + request.namespace"
-                .into(),
+            message: format!(
+                "'user ' + request.userInfo.username + \
+                 ' may not create rolebindings of the project in namespace ' + \
+                 request.namespace + ', and roleMappings and provisioning of a Federation give roles to others\
+                 {WHO_MAY}{WHO_CAN}create rolebindings -n ' + request.namespace"
+            ),
         },
     ];
     all.extend(checks_of_requests());

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod rbac;
 
 mod can;
+mod denial;
 mod matrix;
 mod role;
 mod scope;
@@ -18,7 +19,8 @@ mod subject;
 mod vocabulary;
 mod write;
 
-pub use can::{Binding, Bindings, Denial, Grant, can, holders, may_grant};
+pub use can::{Binding, Bindings, Grant, can, holders, may_grant};
+pub use denial::Denial;
 pub use matrix::{BindingRow, Cells, Matrix, RoleRow, Tier, matrix};
 pub use role::{BuiltInRole, Role};
 pub use scope::Scope;

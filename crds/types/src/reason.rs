@@ -427,6 +427,24 @@ reasons! {
         confirm: "`idm audit tail --no-follow --denied` shows the wrong passwords before it, with user and address",
         fix: "wait as long as Retry-After says; a right password ends the delay",
     }
+    /// The address is blocked for a while.
+    AddressBlocked {
+        status: 429,
+        plain: "too many different credentials of this address were refused, and nothing of it is taken for a while",
+        confirm: "`idm explain ID`: the line under `why:` has the rule, what was counted and the end of the block; \
+            `idm blocks list` shows every block in force",
+        fix: "the block ends by itself; for an address that is no attacker's, end it with `idm blocks remove ADDRESS` \
+            and name the address in `--blocks-never`",
+    }
+    /// The credential is blocked at this address for a while.
+    CredentialBlocked {
+        status: 429,
+        plain: "this credential was refused many times at this address, where it is not looked at for a while",
+        confirm: "`idm explain ID`: the line under `why:` has the rule, what was counted and the end of the block; \
+            `idm blocks list` shows every block in force",
+        fix: "correct the credential that the program at this address sends; the block ends by itself, or with `idm \
+            blocks remove ADDRESS`, and concerns no other address",
+    }
     /// All places for password checks are taken.
     PasswordChecksBusy {
         status: 503,
@@ -564,14 +582,72 @@ reasons! {
         confirm: "`idm explain ID`: the line under `why:` says whether this pod or another saw the count",
         fix: "count `nc` up with every request",
     }
+    /// The fields of a signed request cannot be read.
+    MalformedSignature {
+        status: 401,
+        plain: "`Signature-Input`, `Signature` or `Content-Digest` is not what RFC 9421 and RFC 9530 define",
+        confirm: "`idm explain ID`: the line under `why:` says what is wrong with which field",
+        fix: "sign with a library for RFC 9421; the older draft, whose `Signature` header has `keyId=`, is another \
+            scheme",
+    }
+    /// No Credential has the key of the signature.
+    UnknownSignatureKey {
+        status: 401,
+        plain: "no Credential that the policy accepts has the key that the request's signature names, or the signature \
+            is for another application",
+        confirm: "`idm explain ID`: the line under `why:` has each signature's `keyid` and `tag`; compare them with \
+            the `id` of keys under `spec.signature` of Credentials and with the method's `tag`",
+        fix: "sign with a `keyid` that a Credential of the namespace lists, and with the policy's `tag` or without one",
+    }
+    /// The signature of the request does not verify.
+    WrongSignature {
+        status: 401,
+        plain: "the request's signature does not verify under its key over the request as it arrived",
+        confirm: "`idm explain ID`: the line under `why:` says whether a covered component is not there, the algorithm \
+            is another, or the signature is over something else",
+        fix: "sign the request as it is sent: the path in its canonical spelling, the host as the caller names it, and \
+            no header that a proxy or this gateway removes",
+    }
+    /// The signature leaves out what the policy wants to be covered.
+    SignatureCoversTooLittle {
+        status: 401,
+        plain: "the request's signature does not cover everything that the policy wants to be covered",
+        confirm: "`idm explain ID`: the line under `why:` lists what is missing; the answer's `Accept-Signature` has \
+            everything",
+        fix: "cover the components that the method's `components` lists; of a request with a body also \
+            `content-digest`",
+    }
+    /// The signature is too old, expired, or from the future.
+    SignatureNotInTime {
+        status: 401,
+        plain: "the request's signature is too old, has expired, is from the future, or has no `created`",
+        confirm: "`idm explain ID`: the line under `why:` has the difference in seconds",
+        fix: "sign each request when it is sent, with `created`; set the clocks, or allow for more with \
+            `maxAgeSeconds` and `clockSkewSeconds`",
+    }
+    /// The signature was taken before.
+    ReplayedSignature {
+        status: 401,
+        plain: "a request with the same nonce, or with the same signed content, was taken before",
+        confirm: "the audit has an earlier record with the same `identity.kid`",
+        fix: "sign every request anew, with a `nonce` of its own: two equal requests of one second differ by it alone",
+    }
+    /// The body is not the one that was signed.
+    ContentDigestMismatch {
+        status: 400,
+        plain: "the body does not have the `Content-Digest` that the caller signed",
+        confirm: "`idm explain ID`: the line under `why:` names the digest; `openssl dgst -sha256 -binary BODY | \
+            base64` makes one",
+        fix: "compute `Content-Digest` over the body as it is sent, after compression",
+    }
     /// The body is larger than what may be held.
     PayloadTooLarge {
         status: 413,
         plain: "the body has to be read as a whole before it is passed on, and it is larger than the gateway holds",
         confirm: "`idm explain ID`: the line under `why:` has the limit in bytes; the request's Content-Length is \
             above it",
-        fix: "send a smaller body: 1 MiB for forms, Digest `auth-int` and JOSE steps, 16 MiB for language models. \
-            Bodies that no method, step or model has to read have no limit",
+        fix: "send a smaller body: 1 MiB for forms, Digest `auth-int`, signed bodies and JOSE steps, 16 MiB for \
+            language models. Bodies that no method, step or model has to read have no limit",
     }
     /// The credential is suspended.
     CredentialSuspended {

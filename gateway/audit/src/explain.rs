@@ -62,6 +62,7 @@ pub(crate) fn explain(record: &Value, asked: Asked) -> Explanation {
     }
     steps.upstream(record);
     steps.outcome(record);
+    steps.observed_block(record);
     steps.shadows(record);
     Explanation { verdict: verdict(record, asked), steps: steps.all, advice: advice(record) }
 }
@@ -223,6 +224,18 @@ impl Steps {
             let (name, generation) = (text("/policy"), &shadow["generation"]);
             let what = format!("{part} {name} (generation {generation}) {verdict}{rule}{detail}; it is not enforced");
             self.line(true, "shadow", what);
+        }
+    }
+
+    /// A block that only watched. One that refused is the reason itself.
+    fn observed_block(&mut self, record: &Value) {
+        if record["block"]["observed"] == true {
+            let (rule, ends) = (text(record, "/block/rule"), text(record, "/block/ends"));
+            let what = format!(
+                "a block of the address until {ends} (rule {rule}) would have refused it: AddressBlocked; it is only \
+                 observed"
+            );
+            self.line(true, "block", what);
         }
     }
 

@@ -88,12 +88,16 @@ pub(crate) fn fields() -> Map<String, Value> {
         "generation": {"type": "long"}, "version": keyword}}
     });
     let Value::Object(mut fields) = ours else { return Map::new() };
+    let block = json!({"rule": keyword, "ends": {"type": "date"}, "observed": {"type": "boolean"}});
+    fields.insert("block".into(), json!({"properties": block}));
     fields.append(&mut ecs::mapping());
     fields
 }
 
 #[cfg(test)]
 mod tests {
+    mod dashboards;
+
     use super::*;
 
     #[test]

@@ -14,9 +14,11 @@ mod filter;
 mod indices;
 mod line;
 mod order;
+mod raw;
 mod read;
 mod record;
 mod records;
+mod retention;
 mod seal;
 mod search;
 mod server;
@@ -26,6 +28,7 @@ mod spool_handle;
 mod stored;
 mod tail;
 mod verify;
+mod verify_index;
 mod writer;
 
 pub use chain::{ChainHead, ChainKey, LEAST_KEY, NoHead, ShortKey};
@@ -35,10 +38,12 @@ pub use order::InOrder;
 pub(crate) use read::Follower;
 pub use read::find;
 pub use record::{
-    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionIdentity, DecisionIssued, DecisionPolicy,
-    DecisionRequest, DecisionShadow, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome, Record, SCHEMA,
+    Action, Change, ChangeBetween, ChangeBy, ChangeOrigin, Decision, DecisionBlock, DecisionIdentity, DecisionIssued,
+    DecisionPolicy, DecisionRequest, DecisionShadow, DecisionTrace, DecisionUsage, Evidence, ObjectName, Outcome,
+    Record, SCHEMA,
 };
 pub use records::Records;
+pub use retention::Retention;
 pub use search::{Cursor, NoCursor, Page, read};
 pub use server::{ReadError, ServerReader};
 pub use spool::{NotStored, OnFull, Spool, SpoolConfig, SpoolError, SpoolHealth, Successes};
@@ -46,3 +51,4 @@ pub use spool_handle::{SpoolHandle, Storing};
 pub use stored::StoredRecord;
 pub use tail::{Mark, Tail, TailError, Tailed};
 pub use verify::{Place, Tampering, Trace, Verified, verify};
+pub use verify_index::{IndexTampering, IndexVerified, Indexed};

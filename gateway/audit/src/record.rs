@@ -72,6 +72,9 @@ pub struct Decision<'r> {
     /// The caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<DecisionIdentity<'r>>,
+    /// The block of the caller's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<DecisionBlock>,
     /// The limit that refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<&'r str>,
@@ -113,6 +116,19 @@ pub struct DecisionShadow<'r> {
     /// The values that were compared.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub detail: &'r str,
+}
+
+/// The block of an address that was in force when the request arrived.
+#[derive(Serialize)]
+pub struct DecisionBlock {
+    /// The rule by which it began.
+    pub rule: &'static str,
+    /// The time when it ends.
+    #[serde(serialize_with = "rfc3339")]
+    pub ends: Timestamp,
+    /// It was only observed, and refused nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// The distributed trace of a request.

@@ -21,7 +21,7 @@ use crate::indices::{TEMPLATE, index_of, mapping, template};
 use crate::read::checkpoint;
 use crate::seal::is_seal;
 use crate::spool::{segment_path, segments};
-use crate::{Follower, SpoolHealth};
+use crate::{Follower, Retention, SpoolHealth, retention};
 
 pub use crate::indices::INDEX;
 
@@ -39,6 +39,8 @@ pub struct Elasticsearch {
     pub authorization: Option<Redacted<String>>,
     /// A PEM bundle to trust besides the system's.
     pub ca_pem: Option<Vec<u8>>,
+    /// How long records are kept there.
+    pub kept: Retention,
 }
 
 impl Elasticsearch {
@@ -68,7 +70,7 @@ impl Elasticsearch {
 
 /// The reason why a bulk request failed. It is always repeated.
 #[derive(Debug, thiserror::Error)]
-enum ShipError {
+pub(crate) enum ShipError {
     #[error("no answer from Elasticsearch")]
     Http(#[from] reqwest::Error),
     #[error("Elasticsearch answered {status}: {body}")]
@@ -174,6 +176,11 @@ impl Shipper {
             let status = request.send().await?.status().as_u16();
             tracing::debug!(status, "alias");
         }
+        // Whether records may be deleted later is no reason to ship none now.
+        if let Err(error) = retention::apply(&self.server, &self.client, has_earlier).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the server was not told how long records are kept; it is with the next start");
+        }
         Ok(has_earlier)
     }
 
@@ -225,7 +232,7 @@ impl Shipper {
     }
 }
 
-async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, ShipError> {
+pub(crate) async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, ShipError> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);

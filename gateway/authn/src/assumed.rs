@@ -92,6 +92,8 @@ fn credential_of<'t>(
     };
     match kind {
         MethodKind::ApiKey(method) => table.named(username, &method.only),
+        MethodKind::Signature(method) => table.named(username, &method.only),
+        MethodKind::HmacJwt(method) => table.named(username, &method.only),
         MethodKind::Basic(method) => among(&method.validators),
         MethodKind::Base64(method) => among(&method.validators),
         MethodKind::Digest(method) => {
@@ -113,7 +115,7 @@ fn knows_others(kind: &MethodKind) -> bool {
         MethodKind::Basic(method) => directory_of(&method.validators).is_some(),
         MethodKind::Base64(method) => directory_of(&method.validators).is_some(),
         MethodKind::Digest(method) => !method.directories.is_empty(),
-        MethodKind::ApiKey(_) | MethodKind::Anonymous => false,
+        MethodKind::ApiKey(_) | MethodKind::HmacJwt(_) | MethodKind::Signature(_) | MethodKind::Anonymous => false,
     }
 }
 
@@ -149,7 +151,11 @@ fn of_claims(kind: &MethodKind, assumption: &Assumption, context: MethodContext<
         MethodKind::Base64(method) => of_directory(directory_of(&method.validators)),
         MethodKind::Digest(method) => of_directory(method.directories.first().map(String::as_str)),
         MethodKind::Mtls(_) => Some(format!("x509:{}", claimed.unwrap_or_default())),
-        MethodKind::ApiKey(_) | MethodKind::SignIn(_) | MethodKind::Anonymous => None,
+        MethodKind::ApiKey(_)
+        | MethodKind::Signature(_)
+        | MethodKind::HmacJwt(_)
+        | MethodKind::SignIn(_)
+        | MethodKind::Anonymous => None,
     };
     let issuer = issuer.unwrap_or_default();
     let mut claims = claims_of(assumption, &issuer);

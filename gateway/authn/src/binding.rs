@@ -173,6 +173,7 @@ mod tests {
             secure: true,
             path: "/orders",
             target: "/orders?a=b",
+            forwarded: Default::default(),
             address: [192, 0, 2, 1].into(),
             body: None,
             certificate: None,

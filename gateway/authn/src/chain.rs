@@ -273,6 +273,27 @@ impl ArmedPolicy {
         if let Some(assumption) = self.memory.assumed() {
             return self.assume(assumption, view, table, now).map(|who| (who, None));
         }
+        let mut last = None;
+        let found = self.ask_in_order(view, table, cache, now, &mut last).await;
+        match (&found, last) {
+            (Ok((who, _)), _) if !who.cached() => self.memory.note_let_in(view.address, who.identity()),
+            (Err(refusal), Some((name, credential))) => {
+                self.memory.note_refused(name, credential, view.address, refusal);
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// The verdict of the methods. `last` becomes the credential that was looked at last.
+    async fn ask_in_order<'v>(
+        &'v self,
+        view: RequestView<'v>,
+        table: &CredentialTable,
+        cache: &RefCell<TokenCache>,
+        now: Timestamp,
+        last: &mut Option<(&'v MethodName, &'v str)>,
+    ) -> Result<(Authenticated, Option<Source>), Refusal> {
         let mut not_mine: Option<Refusal> = None;
         let is_over = |refusal: &Refusal| refusal.reason == Reason::SessionEnded;
         for (position, (name, method)) in self.methods.iter().enumerate() {
@@ -282,6 +303,8 @@ impl ArmedPolicy {
             self.count_in_query(name, source, view)?;
             let context = self.context(name, method.kind(), table, view, now);
             let scope = Scope { basis: self.basis.id(), method: position };
+            self.memory.check_presented(name, presented.value, view.address)?;
+            *last = Some((name, presented.value));
             let verdict = self.verify(&**method, context, presented.value, scope, cache).await;
             let refusal = match verdict {
                 Ok(who) => {

@@ -20,6 +20,13 @@ pub struct ChallengeFor<'r> {
 }
 
 impl ArmedPolicy {
+    /// The value of `Accept-Signature` for a caller who is refused with this reason; `None` where the policy takes no
+    /// signed requests.
+    pub fn accept_signature(&self, reason: Reason, has_body: bool) -> Option<HeaderValue> {
+        let mut asked = self.methods().filter(|_| reason.status() == 401);
+        HeaderValue::from_str(&asked.find_map(|(_, method)| method.accept_signature(has_body))?).ok()
+    }
+
     /// The `WWW-Authenticate` values for a refusal, in the order of the policy's methods; empty where the status needs
     /// none.
     pub fn challenges(&self, asked: &ChallengeFor<'_>) -> Vec<HeaderValue> {

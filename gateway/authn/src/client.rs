@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::credential::admit;
 use crate::guessed::GuessedUser;
 use crate::memory::RightGuess;
+use crate::memory::Unchecked;
 use crate::method::{Attempt, MethodContext};
 use crate::methods::basic;
 use crate::methods::mtls::ArmedMtls;
@@ -242,22 +243,28 @@ impl Clients {
     ) -> Result<(Found<'c>, Option<RightGuess>), Refusal> {
         let Asking { policy, view, .. } = asked;
         let wrong = || self.invalid(format!("client `{}`: unknown, or another secret", bounded(id)));
-        let found = self.find(asked, id).ok_or_else(wrong)?;
+        let (memory, guessed) = (policy.memory(), GuessedUser::of_client(&policy.plan().key.namespace, id));
+        let unchecked = |unchecked: Unchecked| unchecked.denied(&format!("client `{}`", bounded(id)));
+        memory.check_user(&guessed, view.address).map_err(|why| unchecked(why).by_method(&self.name))?;
+        let found = self.find(asked, id);
+        let guessed_wrong = |()| {
+            memory.note_guess(&guessed, view.address);
+            wrong()
+        };
+        let found = found.ok_or(()).map_err(guessed_wrong)?;
         match &found.1.proof {
             ArmedProof::Secret(expected) => {
                 let given = digest::digest(&digest::SHA256, secret.reveal().as_bytes());
-                constant_time::verify_slices_are_equal(given.as_ref(), expected).map_err(|_| wrong())?;
+                let right = constant_time::verify_slices_are_equal(given.as_ref(), expected);
+                right.map_err(|_| guessed_wrong(()))?;
                 Ok((found, None))
             }
             ArmedProof::Password(phc) => {
-                let memory = policy.memory();
                 if memory.is_proven(phc, secret.reveal()) {
                     return Ok((found, None));
                 }
-                let guessed = GuessedUser::of_client(&policy.plan().key.namespace, id);
                 let right = memory.guess(guessed, Compared::Of(phc), secret.reveal(), view.address).await;
-                let right =
-                    right.map_err(|unchecked| unchecked.denied(&format!("client `{id}`")).by_method(&self.name))?;
+                let right = right.map_err(|why| unchecked(why).by_method(&self.name))?;
                 right.map(|right| (found, Some(right))).ok_or_else(wrong)
             }
             ArmedProof::Assertion(..) | ArmedProof::Certificate(_) => {

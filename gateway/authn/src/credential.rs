@@ -1,17 +1,19 @@
 //! Credentials of the namespace: found by their proofs, and made into identities.
 
-use idm_request::{Identity, IssuedTo, Unusable};
+use idm_request::{Binding, Identity, IssuedTo, Unusable};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use idm_plan::{Credential, Credentials, EndedKey, KeyEnd, ObjectKey, Proof, Selector, UsagePlan, key_id};
+use idm_plan::{Credential, Credentials, EndedKey, KeyEnd, ObjectKey, Proof, Secrets, Selector, UsagePlan, key_id};
+use idm_signature::ContentDigest;
 use idm_trust::{KeyRing, Keys};
 use idm_types::{Reason, Refusal, Timestamp};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::basis::unique;
+use crate::caller_keys::{ArmedKey, CallerKeys, is_live, secrets_of};
 use crate::client::ArmedClient;
 use crate::keys::{self, KeyFound, KeyTable, RetiringReport, RetiringUse};
 use crate::method::{Attempt, MethodContext, NewVerdict};
@@ -35,6 +37,12 @@ pub struct CredentialTable {
     by_client: HashMap<String, (usize, ArmedClient)>,
     /// By the value that the sign-in method compares, and the Federation's uid where the Credential names one.
     by_person: HashMap<(String, Option<String>), usize>,
+    /// The keys with which callers sign requests.
+    caller_keys: CallerKeys,
+    /// The keys with which callers sign tokens.
+    token_keys: CallerKeys,
+    /// By the `iss` of the tokens that its caller signs.
+    by_issuer: HashMap<String, usize>,
     /// Changes whenever a Credential of a person changes.
     people_epoch: u64,
     /// Keys of clients.
@@ -52,7 +60,7 @@ pub struct CredentialTables {
 impl CredentialTables {
     /// Arms the Credentials of all namespaces; see [`CredentialTable::arm`].
     pub fn arm(credentials: &Credentials, known: &KeyRing, before: Option<&Self>) -> Result<Self, String> {
-        let Credentials { all, secrets: _, usage_plans, ended } = credentials;
+        let Credentials { all, secrets, usage_plans, ended } = credentials;
         let mut grouped: HashMap<&str, Credentials> = HashMap::default();
         for credential in all {
             grouped.entry(&credential.key.namespace).or_default().all.push(credential.clone());
@@ -68,7 +76,7 @@ impl CredentialTables {
         let mut tables = Self::default();
         for (namespace, Credentials { all, secrets: _, usage_plans, ended }) in grouped {
             let before = before.map(|before| before.of(namespace));
-            let table = CredentialTable::arm(&all, &usage_plans, &ended, known, before)?;
+            let table = CredentialTable::arm(&all, secrets, &usage_plans, &ended, known, before)?;
             tables.keys.extend(table.keys.iter().map(|(id, keys)| (id.clone(), keys.clone())));
             tables.by_namespace.insert(namespace.to_owned(), table);
         }
@@ -97,7 +105,9 @@ pub(crate) type Judged<'t> = Result<(&'t Credential, Option<KeyEnd>), (ObjectKey
 /// One Credential. Tables that follow one another share those that did not change.
 struct Entry {
     credential: Arc<Credential>,
-    /// Unique to this value of the Credential: a verdict that rests on another value is void.
+    /// Tells the secrets of its keys apart, which the Credential only names.
+    secrets: Option<[u8; 32]>,
+    /// Unique to this value of the Credential and of its secrets: a verdict that rests on another value is void.
     epoch: u64,
     /// `None` where nothing limits or restricts it.
     usage: Option<Box<Usage>>,
@@ -108,12 +118,15 @@ struct Entry {
 impl Entry {
     /// `before` is the entry of the same name in the table in force, and `same_plans` says that its tiers are the same.
     fn arm(
-        credential: &Arc<Credential>,
+        (credential, secrets): (&Arc<Credential>, &Secrets),
         before: Option<&Arc<Self>>,
         (plans, same_plans): (&[ArmedPlan], bool),
     ) -> Result<Arc<Self>, String> {
-        let is_same =
-            |known: &&Arc<Self>| Arc::ptr_eq(&known.credential, credential) || *known.credential == **credential;
+        let secrets = secrets_of(&credential.proof, secrets);
+        let is_same = |known: &&Arc<Self>| {
+            known.secrets == secrets
+                && (Arc::ptr_eq(&known.credential, credential) || *known.credential == **credential)
+        };
         let same = before.filter(is_same);
         if let Some(same) = same.filter(|_| same_plans) {
             return Ok(same.clone());
@@ -126,15 +139,16 @@ impl Entry {
         let usage = Usage::arm(credential, plans)?;
         let usage = (!usage.is_open()).then(|| Box::new(usage));
         let epoch = same.map_or_else(unique, |same| same.epoch);
-        Ok(Arc::new(Self { credential: credential.clone(), epoch, usage, retiring_use }))
+        Ok(Arc::new(Self { credential: credential.clone(), secrets, epoch, usage, retiring_use }))
     }
 }
 
 impl CredentialTable {
-    /// Arms Credentials, which are ordered by name, with the keys that are `known`; `before` is the table in force. The
-    /// error names the Credential, and no secret.
+    /// Arms Credentials, which are ordered by name, with their secrets and the keys that are `known`; `before` is the
+    /// table in force. The error names the Credential, and no secret.
     pub fn arm(
         all: &[Arc<Credential>],
+        secrets: &Secrets,
         plans: &[UsagePlan],
         ended: &[EndedKey],
         known: &KeyRing,
@@ -166,9 +180,20 @@ impl CredentialTable {
                 Proof::Person { user, federation } => {
                     table.by_person.insert((user.clone(), federation.clone()), position);
                 }
+                Proof::Signature { .. } => {
+                    let before = before.map(|before| &before.caller_keys);
+                    table.caller_keys.add(&credential.proof, position, secrets, before).map_err(broken)?;
+                }
+                Proof::HmacJwt { issuer, .. } => {
+                    let before = before.map(|before| &before.token_keys);
+                    table.token_keys.add(&credential.proof, position, secrets, before).map_err(broken)?;
+                    if let Some(issuer) = issuer {
+                        table.by_issuer.insert(issuer.clone(), position);
+                    }
+                }
             }
             let known = before.and_then(|before| before.entry(&credential.key.name));
-            let entry = Entry::arm(credential, known, (&table.plans, same_plans)).map_err(broken)?;
+            let entry = Entry::arm((credential, secrets), known, (&table.plans, same_plans)).map_err(broken)?;
             table.all.push(entry);
         }
         for key in ended {
@@ -264,14 +289,54 @@ impl CredentialTable {
         let credential = self.picked(self.by_username.get(username), only)?;
         match &credential.proof {
             Proof::Password { phc, .. } => Some((credential, phc)),
-            Proof::ApiKey { .. } | Proof::Client(_) | Proof::Person { .. } => None,
+            Proof::ApiKey { .. }
+            | Proof::Client(_)
+            | Proof::Person { .. }
+            | Proof::Signature { .. }
+            | Proof::HmacJwt { .. } => None,
         }
     }
 
-    /// The Credential with an API key or a password that has this name or user name, if the method accepts it.
+    /// The Credential with a key of this name for signed requests, and the key, if the method accepts it.
+    pub(crate) fn signer(&self, id: &str, only: &Selector) -> Option<(&Credential, &ArmedKey)> {
+        let (position, key) = self.caller_keys.find(id)?;
+        let credential = self.picked(Some(&position), only)?;
+        matches!(credential.proof, Proof::Signature { .. }).then_some((credential, key))
+    }
+
+    /// The Credential that a token of its own means, and the keys that may have signed it, if the method accepts it.
+    /// `Err`: its `kid` and its `iss` mean different ones.
+    pub(crate) fn own_token(
+        &self,
+        kid: Option<&str>,
+        issuer: Option<&str>,
+        only: &Selector,
+    ) -> Result<Option<(&Credential, Vec<&ArmedKey>)>, ()> {
+        let by_kid = kid.and_then(|kid| self.token_keys.find(kid));
+        let whole = issuer.and_then(|issuer| self.by_issuer.get(issuer)).copied();
+        let by_issuer = issuer.and_then(|issuer| self.token_keys.find(issuer));
+        let of_issuer = whole.or(by_issuer.map(|(position, _)| position));
+        if by_kid.zip(of_issuer).is_some_and(|((one, _), other)| one != other) {
+            return Err(());
+        }
+        let Some(position) = by_kid.map(|(position, _)| position).or(of_issuer) else { return Ok(None) };
+        let Some(credential) = self.picked(Some(&position), only) else { return Ok(None) };
+        let all = || credential.proof.caller_keys().iter().filter_map(|key| self.token_keys.find(&key.id));
+        let keys = match by_kid {
+            Some((_, key)) => vec![key],
+            None if whole.is_some() => all().map(|(_, key)| key).collect(),
+            None => by_issuer.into_iter().map(|(_, key)| key).collect(),
+        };
+        Ok(Some((credential, keys)))
+    }
+
+    /// The Credential with an API key, a password or keys for signed requests that has this name or user name, if the
+    /// method accepts it.
     pub(crate) fn named(&self, name: &str, only: &Selector) -> Option<&Credential> {
         let accepted = |credential: &&Credential| {
-            let proves = matches!(credential.proof, Proof::ApiKey { .. } | Proof::Password { .. });
+            let proof = &credential.proof;
+            let signs = !proof.caller_keys().is_empty();
+            let proves = signs || matches!(proof, Proof::ApiKey { .. } | Proof::Password { .. });
             proves && only.accepts(&credential.labels)
         };
         self.by_name(name).filter(accepted).or_else(|| self.by_username(name, only).map(|(credential, _)| credential))
@@ -358,6 +423,11 @@ impl CredentialTable {
                 let (_, end) = keys.all().find(|(sha256, _)| key_id(sha256) == id).ok_or(Reason::KeyRevoked)?;
                 end
             }
+            (Proof::Signature { keys } | Proof::HmacJwt { keys, .. }, Some(id)) => {
+                let key = keys.iter().find(|key| key.id == id).ok_or(Reason::KeyRevoked)?;
+                is_live(&credential.key, key, now).map_err(|refusal| refusal.reason)?;
+                return Ok(credential.expires.into_iter().chain(key.expires).min());
+            }
             _ => None,
         };
         match end.filter(|end| now >= end.at) {
@@ -405,25 +475,34 @@ fn stands(credential: &Credential, now: Timestamp) -> Result<(), Refusal> {
     }
 }
 
-/// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
-pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
-    admit_key(context, credential, None, None)
+/// How a caller proved to be that of a Credential.
+#[derive(Default)]
+pub(crate) struct ProvenBy {
+    /// The id of the key.
+    pub(crate) key: Option<String>,
+    /// The end of the key.
+    pub(crate) end: Option<Timestamp>,
+    /// The digests of the body that the caller signed.
+    pub(crate) content: Option<ContentDigest>,
+    /// The keys that the caller's token is bound to.
+    pub(crate) binding: Binding,
 }
 
-/// The same for the caller who has the key of this id, which works until its end.
-pub(crate) fn admit_key(
-    context: MethodContext<'_>,
-    credential: &Credential,
-    key: Option<String>,
-    end: Option<KeyEnd>,
-) -> Attempt {
+/// Admits the caller of a Credential whose proof was right, unless the Credential is suspended, expired or unusable.
+pub(crate) fn admit(context: MethodContext<'_>, credential: &Credential) -> Attempt {
+    admit_key(context, credential, ProvenBy::default())
+}
+
+/// The same for a caller who has a key of the Credential.
+pub(crate) fn admit_key(context: MethodContext<'_>, credential: &Credential, by: ProvenBy) -> Attempt {
     let rejected = |reason, detail: String| Attempt::Rejected(context.denied(reason, detail));
     if let Err(refusal) = stands(credential, context.now) {
         return Attempt::Rejected(refusal.by_method(context.name));
     }
-    match identity(context, credential, key) {
+    let end = by.end;
+    match identity(context, credential, by) {
         Ok(identity) => Attempt::Verified(NewVerdict {
-            until: credential.expires.into_iter().chain(end.map(|end| end.at)).min().map_or(u64::MAX, |t| t.0),
+            until: credential.expires.into_iter().chain(end).min().map_or(u64::MAX, |t| t.0),
             epoch: context.table.epoch_of(&identity),
             identity: Rc::new(identity),
         }),
@@ -431,14 +510,15 @@ pub(crate) fn admit_key(
     }
 }
 
-fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<String>) -> Result<Identity, Unusable> {
+fn identity(context: MethodContext<'_>, credential: &Credential, by: ProvenBy) -> Result<Identity, Unusable> {
+    let ProvenBy { key, end: _, content, binding } = by;
     let mut roles: Vec<String> = credential.roles.iter().map(ToString::to_string).collect();
     roles.extend(context.grants.of_credential(&credential.key.name).cloned());
     roles.sort();
     roles.dedup();
     let username = match &credential.proof {
         Proof::Password { username, .. } => username.clone(),
-        Proof::ApiKey { .. } => credential.key.name.clone(),
+        Proof::ApiKey { .. } | Proof::Signature { .. } | Proof::HmacJwt { .. } => credential.key.name.clone(),
         Proof::Client(client) => client.client_id.clone(),
         Proof::Person { user, .. } => user.clone(),
     };
@@ -452,6 +532,8 @@ fn identity(context: MethodContext<'_>, credential: &Credential, key: Option<Str
         kid: key,
         expires: credential.expires,
         only_policies: credential.only_policies().cloned(),
+        content: content.map(Box::new),
+        binding,
         ..Identity::nobody(context.name, context.kind)
     };
     identity.headers = context.headers(&identity)?;
@@ -481,7 +563,7 @@ mod tests {
     fn after(before: Option<&CredentialTable>, all: &[Credential]) -> CredentialTable {
         let mut all: Vec<_> = all.iter().cloned().map(Arc::new).collect();
         all.sort_by(|a, b| a.key.name.cmp(&b.key.name));
-        CredentialTable::arm(&all, &[], &[], &KeyRing::new(), before).unwrap()
+        CredentialTable::arm(&all, &Secrets::default(), &[], &[], &KeyRing::new(), before).unwrap()
     }
 
     fn epoch(table: &CredentialTable, name: &str) -> u64 {

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idm_limit::{Guess, Lockouts, User, lockout};
+use idm_limit::{Blocks, Guess, Lockouts, User, lockout};
 use idm_store::{GuessEnd, GuessKeys, GuessRules, GuessTurn, Key, Store};
 use idm_trust::{DirectoryError, HttpClient, LoginAnswer, LoginRefused};
-use idm_types::network;
+use idm_types::{Timestamp, network};
 
 use crate::Memory;
+use crate::blocked::note_guess;
 use crate::guessed::GuessedUser;
 use crate::logins::Question;
 use crate::memory::Unchecked;
@@ -33,6 +34,7 @@ const PAUSES_MS: [u64; 5] = [25, 50, 100, 200, 400];
 #[must_use]
 pub(crate) struct Turn {
     lockouts: Arc<Lockouts>,
+    blocks: Arc<Blocks>,
     store: Store,
     user: GuessedUser,
     address: IpAddr,
@@ -44,9 +46,10 @@ pub(crate) struct Turn {
 impl Memory {
     /// The turn of a guess at the password of a user.
     pub(crate) async fn turn(&self, user: GuessedUser, address: IpAddr) -> Result<Turn, Unchecked> {
-        let (lockouts, store) = (self.lockouts.clone(), self.store.clone());
-        let of =
-            |user, known, shared| Turn { lockouts, store, user, address, known, shared, end: GuessEnd::Unanswered };
+        self.check_user(&user, address)?;
+        let (lockouts, blocks, store) = (self.lockouts.clone(), self.blocks.clone(), self.store.clone());
+        let end = GuessEnd::Unanswered;
+        let of = |user, known, shared| Turn { lockouts, blocks, store, user, address, known, shared, end };
         if !self.store.is_shared() {
             return match self.lockouts.turn(&user, address, self.uptime()) {
                 Guess::Now { known } => Ok(of(user, known, None)),
@@ -109,7 +112,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Self { lockouts, store, user, address, known, shared, end } = self;
+        let Self { lockouts, blocks, store, user, address, known, shared, end } = self;
+        if *end == GuessEnd::Wrong {
+            note_guess(blocks, user, *address, store.moment(Timestamp::now()));
+        }
         let uptime = || store.clock().uptime();
         match (shared, end) {
             (Some(keys), end) => store.end_guess_soon(keys, &RULES, *known, *end),

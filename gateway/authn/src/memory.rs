@@ -1,6 +1,6 @@
 //! The state that authentication keeps across configurations and cores: guesses, nonces, and verified passwords.
 
-use idm_limit::{Bounds, Guess, Lockouts, Rates, WorkerPool};
+use idm_limit::{Blocks, Bounds, Guess, Lockouts, Rates, WorkerPool};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,6 +10,7 @@ use aws_lc_rs::rand::SystemRandom;
 use idm_store::{Counters, Store, StoreError};
 use idm_types::{Clock, Reason, Refusal, Uptime};
 
+use crate::blocked;
 use crate::guessed::GuessedUser;
 use crate::logins::Logins;
 use crate::nonce::Nonces;
@@ -26,6 +27,13 @@ pub(crate) enum Unchecked {
     /// Too many wrong guesses came before.
     Later {
         /// The time until the next guess is checked.
+        seconds: u64,
+    },
+    /// The user is blocked at the address.
+    Blocked {
+        /// The rule and the end of the block.
+        told: String,
+        /// The time until it ends.
         seconds: u64,
     },
     /// Too many guesses are waiting.
@@ -50,6 +58,7 @@ impl Unchecked {
                 Refusal::new(Reason::TooManyAttempts, format!("{whose} or its address must wait {seconds} s"))
                     .retry_after(seconds)
             }
+            Unchecked::Blocked { told, seconds } => blocked::refusal(&told, seconds),
             Unchecked::Busy => Refusal::new(Reason::PasswordChecksBusy, "too many password checks are waiting"),
             Unchecked::StoreAway(error) => Refusal::new(Reason::StoreUnavailable, error.to_string()),
         }
@@ -60,6 +69,7 @@ impl Unchecked {
 pub struct Memory {
     pub(crate) passwords: Arc<PasswordChecker>,
     pub(crate) lockouts: Arc<Lockouts>,
+    pub(crate) blocks: Arc<Blocks>,
     pub(crate) nonces: Nonces,
     /// Makes fingerprints that are useful in this process only, so that no password has to be kept.
     key: hmac::Key,
@@ -72,7 +82,7 @@ pub struct Memory {
     counters: Arc<Counters>,
     inactive: Mutex<HashMap<[u8; 32], Uptime>>,
     /// The clock by which entries expire.
-    clock: Clock,
+    pub(crate) clock: Clock,
     /// Sessions whose tokens are being refreshed.
     pub(crate) refreshing: Refreshing,
     /// Sign-ins that were begun.
@@ -115,21 +125,32 @@ struct People {
 impl Memory {
     /// An empty memory. `None` where the system gives no random bits.
     pub fn new(passwords: Arc<PasswordChecker>, store: Store) -> Option<Arc<Self>> {
-        Self::with(passwords, store, None)
+        Self::blocking(passwords, store, Blocks::off())
+    }
+
+    /// An empty memory that counts refused credentials towards blocks.
+    pub fn blocking(passwords: Arc<PasswordChecker>, store: Store, blocks: Arc<Blocks>) -> Option<Arc<Self>> {
+        Self::with(passwords, store, blocks, None)
     }
 
     /// An empty memory for decisions about requests that nobody sends: every caller is the one of the assumption, whom
     /// nothing authenticates. Never for a gateway that serves.
     pub fn assuming(passwords: Arc<PasswordChecker>, caller: Assumption) -> Option<Arc<Self>> {
-        Self::with(passwords, Store::in_process(), Some(caller))
+        Self::with(passwords, Store::in_process(), Blocks::off(), Some(caller))
     }
 
-    fn with(passwords: Arc<PasswordChecker>, store: Store, assumed: Option<Assumption>) -> Option<Arc<Self>> {
+    fn with(
+        passwords: Arc<PasswordChecker>,
+        store: Store,
+        blocks: Arc<Blocks>,
+        assumed: Option<Assumption>,
+    ) -> Option<Arc<Self>> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let clock = store.clock().clone();
         Some(Arc::new(Self {
             passwords,
             lockouts: Arc::default(),
+            blocks,
             nonces: Nonces::default(),
             key,
             proven: Mutex::default(),
@@ -243,6 +264,7 @@ impl Memory {
         password: &str,
         address: IpAddr,
     ) -> Result<Option<RightGuess>, Unchecked> {
+        self.check_user(&user, address)?;
         let known = match self.lockouts.turn(&user, address, self.uptime()) {
             Guess::Now { known } => known,
             Guess::Later { seconds } => return Err(Unchecked::Later { seconds }),
@@ -253,7 +275,7 @@ impl Memory {
                 Ok(Some(RightGuess { user, address, fingerprint: self.fingerprint(&[phc, password]) }))
             }
             _ => {
-                self.lockouts.wrong(&user, address, self.uptime());
+                self.note_wrong(&user, address);
                 Ok(None)
             }
         }

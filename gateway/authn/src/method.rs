@@ -56,6 +56,12 @@ pub(crate) trait Method: Send + Sync {
     /// The `WWW-Authenticate` values for a refusal with status 401; none where the method has no scheme.
     fn challenge(&self, asked: &Challenged<'_>) -> Vec<String>;
 
+    /// What a signature of the request must cover, as `Accept-Signature` says it (RFC 9421 §5.1); `None` where the
+    /// method takes none.
+    fn accept_signature(&self, _has_body: bool) -> Option<String> {
+        None
+    }
+
     /// Whether this method needs the whole body before it can verify this request's credential, and everything about
     /// the credential that can be checked without the body is right.
     fn wants_body(&self, _view: RequestView<'_>, _now: Timestamp) -> bool {

@@ -161,7 +161,7 @@ impl Validators {
         let user = GuessedUser::unknown(&context.policy.key.namespace, &typed);
         match turn {
             Some(turn) => turn.unknown(user),
-            None => memory.lockouts.wrong(&user, view.address, memory.uptime()),
+            None => memory.note_wrong(&user, view.address),
         }
         unknown(context, username)
     }

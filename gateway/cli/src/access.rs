@@ -222,6 +222,10 @@ impl CanI {
         } else {
             match &answer {
                 Ok(grant) => say!("yes: RoleBinding {} gives {} in {}", grant.binding, grant.role, grant.scope),
+                Err(denial) if denial.granted_by.is_empty() => {
+                    say!("no: {denial}");
+                    say!("no RoleBinding lets anybody give it, so a cluster administrator must");
+                }
                 Err(denial) => say!("no: {denial}"),
             }
         }

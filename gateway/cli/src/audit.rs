@@ -25,7 +25,7 @@ pub(crate) enum Audit {
     Changes(Changes),
     /// Find records, the newest of those that fit
     Search(Search),
-    /// Say whether the records of a folder are those that were written
+    /// Say whether records are those that were written
     Verify(Verify),
 }
 
@@ -94,6 +94,10 @@ fn object(text: Option<&str>) -> anyhow::Result<(Option<String>, Option<String>)
 }
 
 fn named(kind: &str) -> anyhow::Result<String> {
+    // A gateway's own: no object of the API server.
+    if kind.eq_ignore_ascii_case("block") {
+        return Ok("Block".to_owned());
+    }
     let kind: Kind = kind.parse().map_err(anyhow::Error::msg)?;
     Ok(kind.name().to_owned())
 }
@@ -133,7 +137,7 @@ impl Audit {
             Audit::Tail(tail) => tail,
             Audit::Changes(changes) => return changes.run().await,
             Audit::Search(search) => return search.run().await,
-            Audit::Verify(verify) => return verify.run(),
+            Audit::Verify(verify) => return verify.run().await,
         };
         let dir = tail.audit_dir.clone().unwrap_or_else(state::audit_dir);
         let context = || format!("no audit records in {}: name their folder with --audit-dir", dir.display());

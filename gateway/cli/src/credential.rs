@@ -3,6 +3,7 @@
 
 mod request;
 mod shown;
+mod signature;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub(crate) enum Credential {
     List(List),
     /// Show one Credential with its keys
     Show(Show),
-    /// Make a Credential with an API key
+    /// Make a Credential with an API key, or with a key for signed requests
     Create(Create),
     /// Make the next key; the old one still works for a while
     Rotate(Rotate),
@@ -96,7 +97,7 @@ pub(crate) struct Show {
     output: Form,
 }
 
-/// Make a Credential with an API key
+/// Make a Credential with an API key, or with a key for signed requests
 #[derive(Args)]
 pub(crate) struct Create {
     /// The Credential
@@ -113,6 +114,12 @@ pub(crate) struct Create {
     /// The time from which on it is refused, for example 2027-01-01T00:00:00Z [default: never]
     #[arg(long, value_name = "TIME", value_parser = time)]
     expires: Option<String>,
+    /// Make it one that signs its requests (RFC 9421): prints a new Ed25519 private key, once
+    #[arg(long)]
+    signature: bool,
+    /// The public key of a caller that signs its requests: PEM or a JWK
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
     /// The form of the output
@@ -248,13 +255,13 @@ impl Place {
 
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
-        let Create { name, user, application, roles, expires, place, output } = self;
+        let Create { name, user, application, roles, expires, signature, public_key, place, output } = self;
         if !is_credential_name(&name) {
             bail!(
                 "'{name}' must be a name of Kubernetes: lower-case letters, digits, `-` and `.`, at most 240 of them"
             );
         }
-        let mut spec = serde_json::json!({"secretRef": {"name": format!("{name}-key")}});
+        let mut spec = serde_json::json!({});
         match (user, application) {
             (Some(user), _) => spec["owner"] = serde_json::json!({"user": user}),
             (None, Some(application)) => spec["owner"] = serde_json::json!({"application": application}),
@@ -266,6 +273,10 @@ impl Create {
         if let Some(expires) = expires {
             spec["expireTime"] = expires.into();
         }
+        if signature || public_key.is_some() {
+            return signature::create(&name, spec, public_key.as_deref(), &place, output).await;
+        }
+        spec["secretRef"] = serde_json::json!({"name": format!("{name}-key")});
         match &place.dir {
             Some(dir) => {
                 FolderCredentials::open(dir)?.create(&name, spec).map(|made| shown::print_made(&made, output))?

@@ -102,16 +102,18 @@ impl JwkCommand {
             }
             JwkCommand::Convert(Convert { key, to: Form::Jwk }) => say!("{}", input::key(&key)?.reveal()),
             JwkCommand::Convert(Convert { key, to: Form::Pem }) => {
-                let der = pkcs8_of_jwk(&input::key(&key)?).context("only a private key can be written as PKCS#8")?;
-                let pem =
-                    pkcs8::der::pem::encode_string(pkcs8::PrivateKeyInfo::PEM_LABEL, LineEnding::LF, der.reveal());
-                crate::print::lines(
-                    &pem.map_err(|error| anyhow::anyhow!("the key cannot be written as PEM: {error}"))?,
-                );
+                crate::print::lines(&private_pem(&input::key(&key)?)?);
             }
         }
         Ok(())
     }
+}
+
+/// A private key as PEM.
+pub(crate) fn private_pem(key: &Jwk) -> anyhow::Result<String> {
+    let der = pkcs8_of_jwk(key).context("only a private key can be written as PKCS#8")?;
+    let pem = pkcs8::der::pem::encode_string(pkcs8::PrivateKeyInfo::PEM_LABEL, LineEnding::LF, der.reveal());
+    pem.map_err(|error| anyhow::anyhow!("the key cannot be written as PEM: {error}"))
 }
 
 impl New {

@@ -9,6 +9,7 @@ mod print;
 
 mod access;
 mod audit;
+mod blocks;
 mod credential;
 mod demo;
 mod echo;
@@ -62,6 +63,9 @@ enum Command {
     /// Read the audit
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show and end the blocks of addresses that a gateway made
+    #[command(subcommand)]
+    Blocks(blocks::Blocks),
     /// Check the YAML of a folder as the gateway would
     Lint(lint::Lint),
     /// Say whether somebody may do something with the objects of idm
@@ -132,6 +136,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Manager(manager) => manager.run().await.map(|()| ExitCode::SUCCESS),
         Command::Explain(explain) => explain.run().await,
         Command::Audit(audit) => audit.run().await,
+        Command::Blocks(blocks) => blocks.run().await,
         Command::Lint(lint) => lint.run(),
         Command::CanI(question) => question.run().await,
         Command::WhoCan(question) => question.run().await,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use idm_audit::ship::Elasticsearch;
-use idm_audit::{ChainKey, OnFull, Successes};
+use idm_audit::{ChainKey, OnFull, Retention, Successes};
 use idm_gateway::{
-    AuditOptions, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat, Ratio, TraceOptions, TrustedProxies,
-    USUAL_CONSUMERS, memory_limit,
+    AuditOptions, BlockMode, BlockOptions, BlockRules, BodyLimits, Callers, Deadlines, Egress, Limits, LineFormat,
+    Ratio, TraceOptions, TrustedProxies, USUAL_CONSUMERS, memory_limit,
 };
 use idm_plan::Network;
 use idm_store::SharedOptions;
@@ -36,6 +36,8 @@ pub(crate) struct AuditArgs {
     chain: ChainArgs,
     #[command(flatten)]
     elasticsearch: ElasticsearchArgs,
+    #[command(flatten)]
+    kept: RetentionArgs,
 }
 
 /// The key of the hashes in the chain of audit records
@@ -44,15 +46,13 @@ pub(crate) struct ChainArgs {
     /// File with a key of at least 32 bytes for the hashes that chain audit records: without it nobody makes them anew
     /// [default: none, so that everybody can verify them]
     #[arg(long, env = "IDM_AUDIT_CHAIN_KEY_FILE")]
-    audit_chain_key_file: Option<PathBuf>,
+    audit_chain_key_file: Option<SecretFile>,
 }
 
 impl ChainArgs {
     pub(crate) fn key(&self) -> anyhow::Result<ChainKey> {
-        let Some(path) = &self.audit_chain_key_file else { return Ok(ChainKey::none()) };
-        let key = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let key = key.trim_ascii_end().to_vec();
-        ChainKey::new(key).with_context(|| path.display().to_string())
+        let Some(file) = &self.audit_chain_key_file else { return Ok(ChainKey::none()) };
+        ChainKey::new(file.trimmed_end()?.reveal().clone()).with_context(|| file.to_string())
     }
 }
 
@@ -68,6 +68,26 @@ pub(crate) struct ElasticsearchArgs {
     /// PEM file with certificates to trust besides the system's
     #[arg(long, env = "IDM_ELASTICSEARCH_CA_FILE")]
     elasticsearch_ca_file: Option<PathBuf>,
+}
+
+/// How long Elasticsearch keeps records
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RetentionArgs {
+    /// Days after which Elasticsearch (ILM) or OpenSearch (ISM) deletes decisions [default: never]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500),
+        env = "IDM_ELASTICSEARCH_KEEP_DECISIONS_DAYS")]
+    elasticsearch_keep_decisions_days: Option<u32>,
+    /// Days after which it deletes records of changes [default: never]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500),
+        env = "IDM_ELASTICSEARCH_KEEP_CHANGES_DAYS")]
+    elasticsearch_keep_changes_days: Option<u32>,
+}
+
+impl RetentionArgs {
+    fn retention(&self) -> Retention {
+        let Self { elasticsearch_keep_decisions_days, elasticsearch_keep_changes_days } = self;
+        Retention { decisions_days: *elasticsearch_keep_decisions_days, changes_days: *elasticsearch_keep_changes_days }
+    }
 }
 
 /// The store that gateways share
@@ -187,6 +207,78 @@ fn network(text: &str) -> Result<Network, String> {
 impl ProxyArgs {
     pub(crate) fn trusted(&self) -> TrustedProxies {
         TrustedProxies { networks: self.trusted_proxies.clone(), proxy_protocol: self.proxy_protocol }
+    }
+}
+
+/// Automatic blocks of addresses that guess at credentials
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BlockArgs {
+    /// Whether addresses are blocked after many refused credentials: observe records what would have been blocked
+    #[arg(long, value_enum, default_value = "off", env = "IDM_BLOCKS")]
+    blocks: BlocksArg,
+    /// Callers reach the gateway directly, and not through a proxy or balancer that hides their addresses: needed to
+    /// enforce blocks without --trusted-proxies
+    #[arg(long, env = "IDM_BLOCKS_CALLERS_CONNECT_DIRECTLY")]
+    blocks_callers_connect_directly: bool,
+    /// Different credentials of one address (IPv6: one /64) that are refused before it is blocked
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=100),
+        env = "IDM_BLOCKS_CREDENTIALS")]
+    blocks_credentials: u32,
+    /// Refusals of one credential at one address before this credential is blocked there
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=10_000),
+        env = "IDM_BLOCKS_FAILURES")]
+    blocks_failures: u32,
+    /// Seconds in which refusals count together
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(10..=86_400),
+        env = "IDM_BLOCKS_WINDOW_SECONDS")]
+    blocks_window_seconds: u64,
+    /// Seconds that a block is in force
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(10..=86_400),
+        env = "IDM_BLOCKS_SECONDS")]
+    blocks_seconds: u64,
+    /// An address from which so many different callers were let in during the last day is reported and not blocked; 0
+    /// spares nobody
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100),
+        env = "IDM_BLOCKS_SPARED_BY")]
+    blocks_spared_by: u32,
+    /// Networks that are never blocked, for example those of an office: 192.0.2.0/24,2001:db8::/32 [default: those of
+    /// trusted proxies]
+    #[arg(long, env = "IDM_BLOCKS_NEVER", value_delimiter = ',', value_parser = network)]
+    blocks_never: Vec<Network>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BlocksArg {
+    /// Nobody is blocked and nothing is counted
+    Off,
+    /// Blocks are recorded, and refuse nothing
+    Observe,
+    /// Blocks refuse
+    Enforce,
+}
+
+impl BlockArgs {
+    pub(crate) fn options(&self, proxies: &ProxyArgs) -> anyhow::Result<Option<BlockOptions>> {
+        let mode = match self.blocks {
+            BlocksArg::Off => return Ok(None),
+            BlocksArg::Observe => BlockMode::Observe,
+            BlocksArg::Enforce => BlockMode::Enforce,
+        };
+        let knows_addresses = self.blocks_callers_connect_directly || !proxies.trusted_proxies.is_empty();
+        anyhow::ensure!(
+            mode == BlockMode::Observe || knows_addresses,
+            "--blocks=enforce would block everybody behind a proxy that hides addresses: name your proxies with \
+             --trusted-proxies, or say with --blocks-callers-connect-directly that there are none"
+        );
+        let rules = BlockRules {
+            mode,
+            window_ms: self.blocks_window_seconds * 1000,
+            lasts_ms: self.blocks_seconds * 1000,
+            credentials: self.blocks_credentials,
+            failures: self.blocks_failures,
+            spared_by: self.blocks_spared_by,
+        };
+        Ok(Some(BlockOptions { rules, never: self.blocks_never.clone() }))
     }
 }
 
@@ -393,7 +485,7 @@ impl AuditArgs {
 
     /// The files with secrets that the operator may have sealed.
     pub(crate) fn secret_files(&mut self) -> impl Iterator<Item = &mut SecretFile> {
-        self.elasticsearch.elasticsearch_authorization_file.iter_mut()
+        self.elasticsearch.elasticsearch_authorization_file.iter_mut().chain(&mut self.chain.audit_chain_key_file)
     }
 
     pub(crate) fn options(&self) -> anyhow::Result<AuditOptions> {
@@ -410,7 +502,10 @@ impl AuditArgs {
             },
             max_bytes: self.audit_max_mib << 20,
             chain_key: self.chain.key()?,
-            elasticsearch: self.elasticsearch.options()?,
+            elasticsearch: self
+                .elasticsearch
+                .options()?
+                .map(|server| Elasticsearch { kept: self.kept.retention(), ..server }),
         })
     }
 }
@@ -424,6 +519,7 @@ impl ElasticsearchArgs {
                 .transpose()
         };
         let authorization = self.elasticsearch_authorization_file.as_ref().map(SecretFile::text).transpose()?;
-        Ok(Some(Elasticsearch { url, authorization, ca_pem: read(&self.elasticsearch_ca_file)? }))
+        let (ca_pem, kept) = (read(&self.elasticsearch_ca_file)?, Retention::default());
+        Ok(Some(Elasticsearch { url, authorization, ca_pem, kept }))
     }
 }

@@ -23,6 +23,12 @@ impl FromStr for SecretFile {
     }
 }
 
+impl std::fmt::Display for SecretFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
 impl SecretFile {
     /// Opens it as the field of a Secret that has the file's name.
     pub(crate) async fn open(&mut self, opener: &Opener, secret: &str) -> anyhow::Result<()> {
@@ -36,12 +42,21 @@ impl SecretFile {
         std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))
     }
 
+    fn content(&self) -> anyhow::Result<Redacted<Vec<u8>>> {
+        match &self.opened {
+            Some(opened) => Ok(opened.clone()),
+            None => Ok(Redacted::new(self.bytes()?)),
+        }
+    }
+
+    /// The secret, which need not be text, without the space behind it.
+    pub(crate) fn trimmed_end(&self) -> anyhow::Result<Redacted<Vec<u8>>> {
+        Ok(Redacted::new(self.content()?.reveal().trim_ascii_end().to_vec()))
+    }
+
     /// The secret, without the space around it.
     pub(crate) fn text(&self) -> anyhow::Result<Redacted<String>> {
-        let bytes = match &self.opened {
-            Some(opened) => opened.clone(),
-            None => Redacted::new(self.bytes()?),
-        };
+        let bytes = self.content()?;
         let text = std::str::from_utf8(bytes.reveal());
         let text = text.map_err(|_| anyhow::anyhow!("{} must hold text", self.path.display()))?;
         Ok(Redacted::new(text.trim().to_owned()))

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::manager::{ManagedFolder, ManagerArgs, RunningManager};
-use crate::options::{AuditArgs, BodyArgs, CallerArgs, EgressArgs, ProxyArgs, StoreArgs, TelemetryArgs};
+use crate::options::{AuditArgs, BlockArgs, BodyArgs, CallerArgs, EgressArgs, ProxyArgs, StoreArgs, TelemetryArgs};
 use crate::seal::SealArgs;
 
 /// Serve the policies of a folder, without a cluster
@@ -44,6 +44,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     proxies: ProxyArgs,
     #[command(flatten)]
+    blocks: BlockArgs,
+    #[command(flatten)]
     egress: EgressArgs,
     #[command(flatten)]
     store: StoreArgs,
@@ -70,6 +72,7 @@ impl Run {
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
+            blocks: self.blocks.options(&self.proxies)?,
             egress: self.egress.egress()?,
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),
@@ -157,6 +160,8 @@ pub(crate) struct GatewayPod {
     #[command(flatten)]
     proxies: ProxyArgs,
     #[command(flatten)]
+    blocks: BlockArgs,
+    #[command(flatten)]
     egress: EgressArgs,
     #[command(flatten)]
     store: StoreArgs,
@@ -181,6 +186,7 @@ impl GatewayPod {
             limits: self.callers.limits(),
             deadlines: self.callers.deadlines(),
             proxies: self.proxies.trusted(),
+            blocks: self.blocks.options(&self.proxies)?,
             egress: self.egress.egress()?,
             bodies: self.bodies.limits(),
             consumers: self.telemetry.consumers(),

@@ -44,6 +44,14 @@ impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
         Ok(())
     }
 
+    /// Whether there may be a body: false only where it is known that there is none.
+    pub fn may_follow(&self) -> bool {
+        match self {
+            Payload::Streaming(incoming) => !incoming.is_end_stream(),
+            Payload::Held(held) => !held.bytes().is_empty(),
+        }
+    }
+
     /// The body as a copy that shares its bytes, once it is held.
     pub fn held_bytes(&self) -> Option<Bytes> {
         match self {

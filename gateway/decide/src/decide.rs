@@ -10,7 +10,7 @@ use http_body::Body;
 use idm_authn::{Authenticated, CredentialTable, CredentialTables, TokenCache};
 use idm_authz::Permit;
 use idm_plan::{Message, PathForms, PathMatch, RouteEntry, Source};
-use idm_request::{ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
+use idm_request::{AsForwarded, ClientCertificate, Facts, Identity, RequestView, SharedFacts, forwarded_certificate};
 use idm_sign_in::PageRequest;
 use idm_transform::{ArmedLlm, Body as LlmBody, Content, Reservation};
 use idm_trust::thumbprint;
@@ -31,7 +31,7 @@ use crate::query::Query;
 use crate::router::{Ambiguous, Asked as AskedFor};
 use crate::scrub::{lists_too_many, remove_listed};
 use crate::websocket::wants_websocket;
-use crate::{Metering, Peer, Process, Trace, forms, framing, resource, shadow};
+use crate::{Metering, Peer, Process, Trace, blocked, forms, framing, resource, shadow};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -84,6 +84,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let Context { engine, peer, now, .. } = context;
+    blocked::check(context, head, trace)?;
     let canonical = read(context, head, body, trace)?;
     trace.stage = Stage::Route;
     let forwarded = scrub(engine, &mut head.headers);
@@ -103,7 +104,9 @@ where
     trace.stage = Stage::Authenticate;
     let certificates = Certificates::of(peer, policy, &forwarded)?;
     let websocket = wants_websocket(head);
+    trace.has_body = body.may_follow();
     let view = view(context, policy, head, &canonical, certificates.of_caller(peer));
+    let view = RequestView { forwarded: AsForwarded { has_body: trace.has_body, ..view.forwarded }, ..view };
     for (baseline, _) in engine.baselines(found) {
         baseline.check_request(view, now).inspect_err(|_| trace.stage = Stage::Route)?;
     }
@@ -143,6 +146,8 @@ where
             .map(|answer| own_answer(answer, trace));
     }
     if let Some(replaced) = replaced {
+        // It was true of the caller's body.
+        head.headers.remove("content-digest");
         *body = Payload::Held(Held::made(replaced, context.process.holding.share(peer.address, caller)));
     }
     let allowed =
@@ -329,6 +334,11 @@ fn view<'r>(
         secure: context.peer.https,
         path: canonical.path(),
         target: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        forwarded: AsForwarded {
+            authority: canonical.authority.to_str().unwrap_or_default(),
+            path: canonical.target.path(),
+            has_body: true,
+        },
         address: context.peer.address,
         body: None,
         certificate,
@@ -433,9 +443,16 @@ where
     let streams = called.as_ref().is_none_or(|(kind, _)| matches!(kind, LlmBody::Streams { .. }));
     let reserves = limits.count_tokens() && called.as_ref().is_some_and(|(_, metering)| metering.call.estimates);
     let has_prompt = called.as_ref().is_some_and(|(_, metering)| metering.has_prompt);
-    if !streams || reserves || has_prompt || steps.wants_request_body() {
+    let signed = identity.content.as_deref();
+    if !streams || reserves || has_prompt || steps.wants_request_body() || signed.is_some() {
         let held = body.hold(&context.process.holding, largest, view.address, caller).await;
         held.map_err(|refusal| limits::too_large(&limits, largest, refusal, trace))?;
+    }
+    if let Some(signed) = signed {
+        // The caller is known, and the body is not the one that the caller signed.
+        let fits = signed.fits(body.held().unwrap_or_default());
+        let altered = |algorithm| Refusal::new(Reason::ContentDigestMismatch, format!("its {algorithm} is another"));
+        fits.map_err(altered).inspect_err(|_| trace.stage = Stage::Authenticate)?;
     }
     // The steps work on a copy: conditions and mappings still read the request that the caller sent.
     let untouched = steps.is_empty() && llm.is_none();

@@ -10,6 +10,7 @@
 
 mod account;
 mod armed;
+mod blocked;
 mod body;
 mod canonical;
 mod cors;
@@ -49,6 +50,7 @@ pub use engine::{AnswerEdits, Engine, EngineError, same_pool};
 pub use grpc::is_grpc;
 pub use held::{BodyLimits, Caller, Held, Holding, Pace, Share, Unheld};
 pub use idm_authn::{ArmedPolicy, Assumption, Check, Standing, TokenCache, TokenChecks, Unjudged};
+pub use idm_limit::{Block, BlockMode, BlockRule, BlockRules, Blocks, MAX_BLOCKS, SharedBlock, Subject};
 pub use idm_request::Identity;
 pub use idm_store::Taken;
 pub use limits::{Limited, SizeLimit};

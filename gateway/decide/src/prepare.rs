@@ -203,6 +203,10 @@ fn take_credentials<'p>(
                 if headers.get(name.as_str()).is_some_and(ours) {
                     headers.remove(name.as_str());
                 }
+                // What was signed is of no use without the signatures.
+                if name == "signature-input" {
+                    headers.remove("signature");
+                }
                 // The proof is forwarded only together with its token.
                 if scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("dpop")) {
                     headers.remove("dpop");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 use idm_audit::{
-    Decision, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionShadow, DecisionTrace,
-    DecisionUsage, Outcome, Record, SCHEMA,
+    Decision, DecisionBlock, DecisionIdentity, DecisionIssued, DecisionPolicy, DecisionRequest, DecisionShadow,
+    DecisionTrace, DecisionUsage, Outcome, Record, SCHEMA,
 };
 use idm_plan::ShadowPart;
 use idm_transform::Usage;
@@ -86,6 +86,11 @@ pub fn record<'r>(
             baselines: engine.zip(trace.rule).map_or(&[], |(engine, rule)| engine.baseline_names(rule)),
         }),
         identity: identity(trace),
+        block: trace.block.as_deref().map(|block| DecisionBlock {
+            rule: block.rule.name(),
+            ends: block.ends,
+            observed: !block.refuses(),
+        }),
         limit: trace.limit.as_deref(),
         upstream,
         mirrors,

@@ -56,6 +56,7 @@ fn asks_to_sign_in(reason: Reason) -> bool {
     matches!(reason, Reason::NoCredentials | Reason::SessionEnded | Reason::StepUpRequired)
 }
 
+const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
 const DECISION: HeaderName = HeaderName::from_static("x-decision-id");
 
 /// Sends a browser to sign in, and back to its page afterwards.
@@ -159,6 +160,8 @@ fn problem(
     for value in armed.into_iter().flat_map(|armed| armed.challenges(&asked)) {
         headers.append(header::WWW_AUTHENTICATE, value);
     }
+    let accept = armed.and_then(|armed| armed.accept_signature(*reason, trace.has_body));
+    headers.extend(accept.map(|value| (ACCEPT_SIGNATURE, value)));
     decided(&mut response, id);
     wait(&mut response, *retry_after);
     response

@@ -1,7 +1,9 @@
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use idm_issue::Issued;
+use idm_limit::Block;
 use idm_request::Identity;
 use idm_sign_in::{LoginForm, PageRequest};
 use idm_types::{Decider, MethodName, Refusal, RuleName, Stage, TraceContext};
@@ -26,6 +28,8 @@ pub struct Trace {
     pub rule: Option<usize>,
     /// The position of the policy.
     pub policy: Option<usize>,
+    /// The request has a body, as far as is known.
+    pub(crate) has_body: bool,
     /// The rule is one for calls of gRPC.
     pub grpc: bool,
     /// The method that authenticated the caller.
@@ -48,6 +52,8 @@ pub struct Trace {
     pub(crate) resource_metadata: Option<Box<str>>,
     /// The words of the answer to browsers about scripts of other origins.
     pub(crate) sharing: Option<Sharing>,
+    /// The block of the caller's address, be it only observed.
+    pub block: Option<Arc<Block>>,
     /// The limit that refused.
     pub limit: Option<Box<str>>,
     /// The fields about limits of the answer.

@@ -146,7 +146,8 @@ pub(crate) struct Granted<'g> {
 /// A user who is refused makes the grant invalid; a check that could not be performed does not.
 pub(crate) fn of_user(refused: Refused) -> Refused {
     match refused.refusal.reason {
-        reason if reason == Reason::TooManyAttempts || reason.status() >= 500 => refused,
+        Reason::TooManyAttempts | Reason::CredentialBlocked => refused,
+        reason if reason.status() >= 500 => refused,
         reason => {
             let detail = format!("{reason}: {}", refused.refusal.detail);
             Refused { refusal: Refusal { reason: Reason::InvalidGrant, detail, ..refused.refusal }, ..refused }

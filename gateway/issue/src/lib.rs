@@ -98,7 +98,7 @@ pub fn error_code(reason: Reason) -> &'static str {
         Reason::ScopeNotAllowed => "invalid_scope",
         Reason::AudienceNotAllowed => "invalid_target",
         Reason::InvalidProof => "invalid_dpop_proof",
-        Reason::TooManyAttempts => "slow_down",
+        Reason::TooManyAttempts | Reason::CredentialBlocked => "slow_down",
         reason if reason.status() >= 500 => "temporarily_unavailable",
         _ => "invalid_request",
     }

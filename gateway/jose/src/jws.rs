@@ -3,7 +3,7 @@
 use idm_types::{Algorithm, Reason};
 use serde_json::{Map, Value};
 
-use crate::{DateError, KeySet, base64url, parse_strict};
+use crate::{DateError, KeySet, VerifyingKey, base64url, parse_strict};
 
 /// Larger tokens are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -118,7 +118,7 @@ const MAX_SIGNATURES: usize = 8;
 /// The header of one signature, protected and unprotected members merged.
 #[derive(Debug)]
 pub(crate) struct Header {
-    alg: String,
+    pub(crate) alg: String,
     kid: Option<String>,
     typ: Option<String>,
     x5t: Option<String>,
@@ -342,6 +342,11 @@ impl<'t> Jws<'t> {
         self.header.x5c.as_deref()
     }
 
+    /// Whether the signature is this key's, whatever the header names.
+    pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        key.verifies(self.signed.bytes(), &self.signature)
+    }
+
     /// Checks the signature with the key that the header selects among `keys`, if its algorithm is one
     /// of `algorithms`.
     pub fn verify(self, keys: &KeySet, algorithms: &[Algorithm]) -> Result<VerifiedJws, TokenError> {
@@ -354,15 +359,20 @@ impl<'t> Jws<'t> {
             algorithm,
             hint: keys.hint(kid.as_deref(), x5t.as_deref(), algorithm),
         })?;
-        let signed = match &self.signed {
-            Signed::AsWritten(text) => text.as_bytes(),
-            Signed::Built(bytes) => bytes,
-        };
-        if !key.verifies(signed, &self.signature) {
+        if !key.verifies(self.signed.bytes(), &self.signature) {
             return Err(TokenError::BadSignature { kid: quoted(key.kid()) });
         }
         let kid = key.kid().map(str::to_owned);
         Ok(VerifiedJws { payload: self.payload, kid, algorithm })
+    }
+}
+
+impl Signed<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Signed::AsWritten(text) => text.as_bytes(),
+            Signed::Built(bytes) => bytes,
+        }
     }
 }
 

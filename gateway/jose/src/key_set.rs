@@ -94,6 +94,48 @@ impl BoundKey {
     }
 }
 
+/// One key that verifies bare signatures, bound to one algorithm: for protocols that name their keys themselves.
+#[derive(Debug)]
+pub struct VerifyingKey(BoundKey);
+
+impl VerifyingKey {
+    /// Binds a public key, whatever its name. A key with a secret part is refused, and so is every algorithm whose keys
+    /// are shared in secret.
+    pub fn of_public(jwk: &Jwk, algorithm: Algorithm) -> Result<Self, KeySetError> {
+        if jwk.is_secret() || algorithm.is_symmetric() {
+            return Err(KeySetError::PrivateKey { position: 0 });
+        }
+        if !fits(jwk, algorithm, "verify") {
+            return Err(KeySetError::NoUsableKey);
+        }
+        load(jwk, algorithm).map(Self).map_err(broken)
+    }
+
+    /// Binds a secret, which must be as long as the hash of the algorithm (RFC 7518 §3.2).
+    pub fn of_secret(secret: &[u8], algorithm: Algorithm) -> Result<Self, KeySetError> {
+        if !algorithm.is_symmetric() {
+            return Err(KeySetError::NoUsableKey);
+        }
+        let key = hmac_key(secret, algorithm).map_err(broken)?;
+        let identity = KeyIdentity(digest(&SHA256, secret).as_ref().to_vec());
+        Ok(Self(BoundKey { kid: None, x5t: None, algorithm, verifier: Verifier::Mac(Box::new(key)), identity }))
+    }
+
+    /// The algorithm that it is bound to.
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// Whether the signature over the message is this key's.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verifies(message, signature)
+    }
+}
+
+fn broken(error: JwkError) -> KeySetError {
+    KeySetError::BrokenKey { position: 0, problem: error.to_string() }
+}
+
 /// The usable keys of one issuer, each bound to one algorithm.
 #[derive(Debug)]
 pub struct KeySet {
@@ -365,16 +407,19 @@ fn identity(jwk: &Jwk) -> Result<KeyIdentity, JwkError> {
 
 /// RFC 7518 §3.2: a key as long as the hash at least.
 pub(crate) fn mac_key(jwk: &Jwk, algorithm: Algorithm) -> Result<hmac::Key, JwkError> {
+    hmac_key(&numbers::octets(jwk)?, algorithm)
+}
+
+fn hmac_key(key: &[u8], algorithm: Algorithm) -> Result<hmac::Key, JwkError> {
     let (hash, least) = match algorithm {
         Algorithm::HS256 => (hmac::HMAC_SHA256, 32),
         Algorithm::HS384 => (hmac::HMAC_SHA384, 48),
         _ => (hmac::HMAC_SHA512, 64),
     };
-    let key = numbers::octets(jwk)?;
     if key.len() < least {
         return Err(JwkError::Broken("an HMAC key must have as many bytes as the hash: 32, 48 or 64"));
     }
-    Ok(hmac::Key::new(hash, &key))
+    Ok(hmac::Key::new(hash, key))
 }
 
 #[cfg(test)]

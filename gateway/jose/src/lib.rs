@@ -37,10 +37,10 @@ pub use generate::{generate_ec, generate_ed25519, generate_octets, generate_rsa,
 pub use jwe::{Decrypted, DecryptionKeys, Jwe, JweError, JweExpectations, MAX_JWE_BYTES};
 pub use jwk::{Jwk, JwkError};
 pub use jws::{Jws, JwsForm, MAX_TOKEN_BYTES, TokenError, VerifiedJws};
-pub use key_set::{KeySet, KeySetError, LeftOut, MAX_JWKS_BYTES};
+pub use key_set::{KeySet, KeySetError, LeftOut, MAX_JWKS_BYTES, VerifyingKey};
 pub use sign::{Signed, SigningError, SigningKey};
 pub use strict::{parse_document, parse_strict};
-pub use token::{Expectations, Unverified, Verified};
+pub use token::{Expectations, OwnExpectations, Unverified, Verified};
 pub use token_check::TokenCheck;
 
 use base64::Engine;

@@ -4,7 +4,7 @@ use idm_types::{Algorithm, Skew, Timestamp};
 use serde_json::Value;
 
 use crate::jws::{object, quoted};
-use crate::{Claims, Jws, KeySet, TokenError, VerifiedJws};
+use crate::{Claims, Jws, KeySet, TokenError, VerifiedJws, VerifyingKey};
 
 /// The values that a policy expects in a token of one issuer.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,17 @@ pub struct Expectations<'a> {
     pub algorithms: &'a [Algorithm],
     /// Accepted `typ` values, lower case, without `application/`; empty: absent, `jwt` or `at+jwt`.
     pub types: &'a [String],
+    /// Tolerance for times.
+    pub skew: Skew,
+}
+
+/// The values that a policy expects in a token that a caller signs with a key of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnExpectations<'a> {
+    /// The exact `iss`; `None`: whatever it is.
+    pub issuer: Option<&'a str>,
+    /// At least one must be in `aud`. Empty: the token must have no `aud`.
+    pub audiences: &'a [String],
     /// Tolerance for times.
     pub skew: Skew,
 }
@@ -95,6 +106,43 @@ impl<'t> Unverified<'t> {
         &self.jws
     }
 
+    /// The algorithm that its header names; `None` where it is not a known one.
+    pub fn claimed_algorithm(&self) -> Option<Algorithm> {
+        Algorithm::from_name(&self.jws.header.alg)
+    }
+
+    /// Whether it is signed with this key, in the key's algorithm.
+    pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        self.claimed_algorithm() == Some(key.algorithm()) && self.jws.is_signed_by(key)
+    }
+
+    /// Checks a token that a caller signed with a key of its own: type, algorithm, signature, issuer, audience and
+    /// times, in that order.
+    pub fn verify_own(
+        self,
+        key: &VerifyingKey,
+        expected: &OwnExpectations<'_>,
+        now: Timestamp,
+    ) -> Result<Verified, TokenError> {
+        self.jws.header.check_type(&[])?;
+        let algorithm = key.algorithm();
+        if self.claimed_algorithm() != Some(algorithm) {
+            return Err(TokenError::AlgorithmNotAllowed(self.jws.header.alg.clone()));
+        }
+        if !self.jws.is_signed_by(key) {
+            return Err(TokenError::BadSignature { kid: quoted(self.jws.kid()) });
+        }
+        if let Some(issuer) = expected.issuer {
+            check_issuer(&self.claims, issuer)?;
+        }
+        match self.claims.members().get("aud") {
+            None if expected.audiences.is_empty() => {}
+            _ => check_audience(&self.claims, expected.audiences, false)?,
+        }
+        let expires = check_times(&self.claims, expected.skew, now)?;
+        Ok(Verified { kid: self.jws.kid().map(str::to_owned), claims: self.claims, expires, algorithm })
+    }
+
     /// Checks everything: type, algorithm, key, signature, issuer, audience and times, in that order,
     /// so that nothing of the claims is believed before the signature.
     pub fn verify(self, keys: &KeySet, expected: &Expectations<'_>, now: Timestamp) -> Result<Verified, TokenError> {
@@ -106,13 +154,21 @@ impl<'t> Unverified<'t> {
 }
 
 fn check_claims(claims: &Claims, expected: &Expectations<'_>, now: Timestamp) -> Result<Timestamp, TokenError> {
-    let (now, skew) = (now.seconds(), expected.skew.seconds());
-    match claims.text("iss") {
-        Some(issuer) if issuer == expected.issuer => {}
-        other => return Err(TokenError::WrongIssuer(quoted(other))),
-    }
-    check_audience(claims, expected)?;
+    check_issuer(claims, expected.issuer)?;
+    check_audience(claims, expected.audiences, !expected.client_ids.is_empty())?;
     check_client(claims, expected)?;
+    check_times(claims, expected.skew, now)
+}
+
+fn check_issuer(claims: &Claims, expected: &str) -> Result<(), TokenError> {
+    match claims.text("iss") {
+        Some(issuer) if issuer == expected => Ok(()),
+        other => Err(TokenError::WrongIssuer(quoted(other))),
+    }
+}
+
+fn check_times(claims: &Claims, skew: Skew, now: Timestamp) -> Result<Timestamp, TokenError> {
+    let (now, skew) = (now.seconds(), skew.seconds());
     let date = |claim| claims.date(claim).map_err(|problem| TokenError::UnusableDate { claim, problem });
     let exp = date("exp")?.ok_or(TokenError::MissingClaim("exp"))?;
     if now >= exp.saturating_add(skew) {
@@ -128,11 +184,12 @@ fn check_claims(claims: &Claims, expected: &Expectations<'_>, now: Timestamp) ->
     Ok(Timestamp::from_seconds(exp))
 }
 
-fn check_audience(claims: &Claims, expected: &Expectations<'_>) -> Result<(), TokenError> {
-    let accepted = |audience: &str| expected.audiences.iter().any(|a| a == audience);
+/// `by_client` says that the token is bound by its client where no audience is expected.
+fn check_audience(claims: &Claims, expected: &[String], by_client: bool) -> Result<(), TokenError> {
+    let accepted = |audience: &str| expected.iter().any(|a| a == audience);
     let found = match claims.members().get("aud") {
         // Bound by its client instead. One that has an `aud` is for those (RFC 7519 §4.1.3).
-        None if expected.audiences.is_empty() && !expected.client_ids.is_empty() => return Ok(()),
+        None if expected.is_empty() && by_client => return Ok(()),
         Some(Value::String(one)) if accepted(one) => return Ok(()),
         Some(Value::Array(many)) if many.iter().any(|a| a.as_str().is_some_and(accepted)) => return Ok(()),
         Some(other) => other.to_string().chars().take(200).collect(),
@@ -141,7 +198,7 @@ fn check_audience(claims: &Claims, expected: &Expectations<'_>) -> Result<(), To
         }
         None => "missing".to_owned(),
     };
-    let wanted = if expected.audiences.is_empty() { "none".to_owned() } else { expected.audiences.join(", ") };
+    let wanted = if expected.is_empty() { "none".to_owned() } else { expected.join(", ") };
     Err(TokenError::WrongAudience { found, expected: wanted })
 }
 

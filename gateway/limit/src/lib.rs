@@ -4,9 +4,10 @@
 //! In: an address or a name, and a time. Out: permission to continue, or the time to wait. Every table is bounded, and
 //! a full one removes its least suspicious entries, so that no number of strangers locks out another caller. Never does
 //! IO and owns no clock. Start at [`Counter`] (the arithmetic of a limit), [`Ledger`] (a table of them), [`Leases`]
-//! (what a pod holds of shared ones), [`WeekHours`], [`Lockouts`], [`Rates`] and [`WorkerPool`].
+//! (what a pod holds of shared ones), [`WeekHours`], [`Lockouts`], [`Blocks`], [`Rates`] and [`WorkerPool`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod blocks;
 mod bounded;
 mod calendar;
 mod counter;
@@ -16,6 +17,7 @@ pub mod lockout;
 mod rate;
 mod worker_pool;
 
+pub use blocks::{Block, BlockMode, BlockRule, BlockRules, Blocks, MAX_BLOCKS, SharedBlock, Subject};
 pub use bounded::{keep_upper_half, median};
 pub use calendar::{Span, WeekHours, Zone};
 pub use counter::{Counter, Left, SLOTS_LIVE_US, State};

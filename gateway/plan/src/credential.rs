@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use idm_types::{RoleName, Timestamp};
+use idm_types::{Algorithm, RoleName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, EndedKey, Keys, Labelled, Labels, Limit, OauthClient, ObjectKey, Secrets, UsagePlan};
+use crate::{
+    Access, EndedKey, Keys, Labelled, Labels, Limit, OauthClient, ObjectKey, SecretHandle, Secrets, UsagePlan,
+};
 
 /// The callers that are known by a Credential. They change more often than policies and routes, so they are not part of
 /// the plan: a gateway replaces them without arming the plan anew.
@@ -115,6 +117,18 @@ pub enum Proof {
     },
     /// An OAuth client of the namespace's token services.
     Client(Box<OauthClient>),
+    /// Keys with which the caller signs its requests (RFC 9421).
+    Signature {
+        /// The keys. Never empty.
+        keys: Vec<CallerKey>,
+    },
+    /// Secrets with which the caller signs its JWTs.
+    HmacJwt {
+        /// The `iss` that its tokens must have; `None`: the id of a key, where the token has the `kid` of none.
+        issuer: Option<String>,
+        /// The keys. Never empty, and all of them secrets.
+        keys: Vec<CallerKey>,
+    },
     /// A person whom a federation vouches for.
     Person {
         /// The value that the sign-in method compares.
@@ -122,6 +136,40 @@ pub enum Proof {
         /// The Federation's uid; `None`: any Federation.
         federation: Option<String>,
     },
+}
+
+impl Proof {
+    /// The keys by which the caller's messages are verified; none for other proofs.
+    pub fn caller_keys(&self) -> &[CallerKey] {
+        match self {
+            Proof::Signature { keys } | Proof::HmacJwt { issuer: _, keys } => keys,
+            Proof::ApiKey { .. } | Proof::Password { .. } | Proof::Client(_) | Proof::Person { .. } => &[],
+        }
+    }
+}
+
+/// A key of a caller, bound to one algorithm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerKey {
+    /// The name by which the caller's messages select it.
+    pub id: String,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// The key itself.
+    pub material: KeyMaterial,
+    /// The key is refused from this time on; `None`: it ends with its Credential.
+    pub expires: Option<Timestamp>,
+}
+
+/// What a key of a caller is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum KeyMaterial {
+    /// A public key, as the text of a JWK.
+    Public(String),
+    /// A secret that the caller has too: one of [`Credentials::secrets`].
+    Secret(SecretHandle),
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub use baseline::Baseline;
 pub use bundle::{Bundle, BundleError, FORMAT, WITH_SHARDS};
 pub use care::{Capacity, Care, Ejection, Retry};
 pub use cors::{Cors, Names, OriginPattern, Origins};
-pub use credential::{Credential, Credentials, Proof, Selector};
+pub use credential::{CallerKey, Credential, Credentials, KeyMaterial, Proof, Selector};
 pub use directory::{
     DatabaseDirectory, DatabaseProduct, DigestColumn, Directory, DirectoryServer, DirectorySource, GroupStrategy,
     LdapAttribute, LdapBind, LdapDirectory, LdapGroups, LdapLookup, LdapPerson, LdapSyntax, LegacyFormat, NamedGroup,

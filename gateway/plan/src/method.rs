@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use idm_types::{Algorithm, MethodName, Skew};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,10 @@ pub enum MethodKind {
     Digest(DigestMethod),
     /// User name and password, or an API key, in base64 of some layout.
     Base64(Base64Method),
+    /// A request that is signed (RFC 9421).
+    Signature(SignatureMethod),
+    /// A JWT that the caller signs with a secret of its Credential.
+    HmacJwt(HmacJwtMethod),
     /// No credential: the route is open on purpose.
     Anonymous,
 }
@@ -50,6 +56,8 @@ impl MethodKind {
             MethodKind::Basic(_) => "basic",
             MethodKind::Digest(_) => "digest",
             MethodKind::Base64(_) => "base64",
+            MethodKind::Signature(_) => "signature",
+            MethodKind::HmacJwt(_) => "hmacJwt",
             MethodKind::Anonymous => "anonymous",
         }
     }
@@ -62,6 +70,8 @@ impl MethodKind {
             MethodKind::Introspection(method) => &method.sources,
             MethodKind::ApiKey(method) => &method.sources,
             MethodKind::Base64(method) => &method.sources,
+            MethodKind::HmacJwt(method) => &method.sources,
+            MethodKind::Signature(_) => &*SIGNATURE_FIELDS,
             MethodKind::Mtls(_)
             | MethodKind::SignIn(_)
             | MethodKind::Basic(_)
@@ -84,6 +94,8 @@ impl MethodKind {
             | MethodKind::Introspection(_)
             | MethodKind::ApiKey(_)
             | MethodKind::Mtls(_)
+            | MethodKind::Signature(_)
+            | MethodKind::HmacJwt(_)
             | MethodKind::Anonymous => false,
         }
     }
@@ -105,10 +117,17 @@ impl MethodKind {
             | MethodKind::Basic(_)
             | MethodKind::Digest(_)
             | MethodKind::Base64(_)
+            | MethodKind::Signature(_)
+            | MethodKind::HmacJwt(_)
             | MethodKind::Anonymous => None,
         }
     }
 }
+
+/// The fields of RFC 9421.
+static SIGNATURE_FIELDS: LazyLock<[Source; 2]> = LazyLock::new(|| {
+    ["signature-input", "signature"].map(|name| Source::Header { name: name.to_owned(), scheme: None })
+});
 
 /// The access tokens (RFC 6749 §1.4) that a method accepts.
 #[derive(Clone, Debug)]
@@ -243,6 +262,47 @@ pub enum Source {
 pub struct ApiKeyMethod {
     /// The places where the key is looked for. Never empty.
     pub sources: Vec<Source>,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
+}
+
+/// Signed requests (RFC 9421).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureMethod {
+    /// The `tag` of the signatures; `None`: they have none.
+    pub tag: Option<String>,
+    /// The components that a signature must cover. `content-digest` is wanted of requests with a body alone.
+    pub components: Vec<String>,
+    /// The time after `created` for which a signature may be used.
+    pub max_age_seconds: u64,
+    /// Tolerance for `created` and `expires`.
+    pub skew: Skew,
+    /// The same signature is taken again for as long as it is valid.
+    pub replayable: bool,
+    /// The Credentials that this method accepts.
+    pub only: Selector,
+}
+
+impl SignatureMethod {
+    /// The headers that a signature must cover.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().map(String::as_str).filter(|name| !name.starts_with('@'))
+    }
+}
+
+/// JWTs that callers sign with secrets of their Credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacJwtMethod {
+    /// The places where the token is looked for. Never empty.
+    pub sources: Vec<Source>,
+    /// Accepted audiences: a token needs one of them. Empty: it must have none.
+    pub audiences: Vec<String>,
+    /// The longest time until `exp`; `None`: any.
+    pub max_lifetime_seconds: Option<u64>,
+    /// Tolerance for `exp`, `nbf` and `iat`.
+    pub skew: Skew,
     /// The Credentials that this method accepts.
     pub only: Selector,
 }

@@ -160,7 +160,7 @@ fn note(core: &Core, pool: &Pool, tried: &Tried, sent: &Result<Response<Response
         Ok(response) => matches!(response.status().as_u16(), 502..=504),
         Err(refusal) => is_failure(refusal.reason),
     };
-    if let Some((address, pause)) = pool.health.note(tried, failed, Instant::now()) {
+    if let Some((address, pause)) = pool.health.note(tried, failed, Instant::now) {
         core.shared.metrics.ejected.fetch_add(1, Relaxed);
         tracing::warn!(backend = pool.name, %address, ?pause, "an address failed and is left alone");
     }

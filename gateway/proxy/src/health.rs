@@ -85,8 +85,14 @@ impl Health {
         self.addresses.borrow().get(&address).is_some_and(|of| of.until.is_some_and(|until| now < until))
     }
 
-    /// Notes the outcome of an attempt. Returns the pause, if the address is left alone from now on.
-    pub(crate) fn note(&self, tried: &Tried, failed: bool, now: Instant) -> Option<(SocketAddr, Duration)> {
+    /// Notes the outcome of an attempt; the clock is read for a failure. Returns the pause, if the address is left
+    /// alone from now on.
+    pub(crate) fn note(
+        &self,
+        tried: &Tried,
+        failed: bool,
+        clock: impl FnOnce() -> Instant,
+    ) -> Option<(SocketAddr, Duration)> {
         let (ejection, address) = (self.care.ejection?, tried.0.take()?);
         let mut addresses = self.addresses.borrow_mut();
         if !failed {
@@ -96,6 +102,7 @@ impl Health {
             }
             return None;
         }
+        let now = clock();
         let ejected = addresses.values().filter(|of| of.until.is_some_and(|until| now < until)).count();
         let of = addresses.entry(address).or_default();
         if of.until.is_some_and(|until| now < until) {
@@ -189,7 +196,7 @@ mod tests {
     fn an_address_that_fails_is_left_alone_for_longer_each_time() {
         let (health, start) = (health(50, 2), Instant::now());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let fails = |seconds: u64| health.note(&tried(0), true, at(seconds)).map(|(_, pause)| pause.as_secs());
+        let fails = |seconds: u64| health.note(&tried(0), true, || at(seconds)).map(|(_, pause)| pause.as_secs());
         assert_eq!((fails(0), fails(0)), (None, Some(1)));
         assert!(health.is_ejected(address(0), at(0)) && !health.is_ejected(address(0), at(1)));
         assert!(!health.is_ejected(address(1), at(0)));
@@ -197,7 +204,7 @@ mod tests {
         assert_eq!((fails(0), fails(1), fails(2), fails(3), fails(6)), (None, Some(2), None, Some(3), Some(3)));
         // Successes make it good again.
         for _ in 0..3 {
-            assert_eq!(health.note(&tried(0), false, at(10)), None);
+            assert_eq!(health.note(&tried(0), false, || at(10)), None);
         }
         assert_eq!((fails(10), fails(10)), (None, Some(1)));
     }
@@ -207,7 +214,7 @@ mod tests {
         let now = Instant::now();
         let ejected = |percent: u8, known: u8| {
             let health = health(percent, known);
-            let twice = |last: u8| [true, true].map(|failed| health.note(&tried(last), failed, now));
+            let twice = |last: u8| [true, true].map(|failed| health.note(&tried(last), failed, || now));
             for last in 0..known {
                 let _ = twice(last);
             }
@@ -217,7 +224,7 @@ mod tests {
         // Addresses that its name has no more are forgotten.
         let health = health(100, 2);
         for _ in 0..2 {
-            let _ = health.note(&tried(1), true, now);
+            let _ = health.note(&tried(1), true, || now);
         }
         health.found(&[address(0)]);
         assert!(!health.is_ejected(address(1), now));

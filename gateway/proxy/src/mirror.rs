@@ -107,10 +107,12 @@ impl Copies {
             guard.mirrors.extend(place.is_some().then_some(*position));
             places.extend(place);
         }
+        if places.is_empty() {
+            return None;
+        }
         let Parts { method, headers, .. } = head;
         let (method, headers, target) = (method.clone(), headers.clone(), forward.target.clone());
-        let head = Head { method, headers, target, trailers: forward.trailers };
-        (!places.is_empty()).then_some(Self { head, places })
+        Some(Self { head: Head { method, headers, target, trailers: forward.trailers }, places })
     }
 
     /// Sends them with a body that is complete.

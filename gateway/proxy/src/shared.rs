@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use idm_decide::{Armed, BodyLimits, Engine, EngineError, Process};
+use idm_decide::{Armed, Blocks, BodyLimits, Engine, EngineError, Process};
 use idm_plan::Bundle;
-use idm_types::Timestamp;
+use idm_types::{Clock, Timestamp};
 use tokio::sync::watch;
 
 use crate::Metrics;
@@ -86,13 +86,23 @@ pub struct Shared {
 impl Shared {
     /// No configuration yet: every request is refused as `NotConfigured`.
     pub fn new(gateway: impl Into<String>, bodies: BodyLimits, telemetry: Telemetry) -> Arc<Self> {
+        Self::blocking(gateway, bodies, telemetry, Blocks::off())
+    }
+
+    /// The same with blocks of addresses.
+    pub fn blocking(
+        gateway: impl Into<String>,
+        bodies: BodyLimits,
+        telemetry: Telemetry,
+        blocks: Arc<Blocks>,
+    ) -> Arc<Self> {
         let Telemetry { consumers, access_log, traces } = telemetry;
         Arc::new(Self {
             current: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             swapped: watch::Sender::new(()),
             metrics: Metrics::new(consumers),
-            process: Process::new(gateway, bodies),
+            process: Process::blocking(gateway, bodies, blocks, Clock::of_process()),
             access_log,
             traces,
         })

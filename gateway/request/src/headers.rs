@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 pub use idm_expr::HeadersRead;
 use idm_plan::{
-    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, Place, Policy,
-    Produce, Source, UpstreamSettings,
+    Consume, Destination, HeaderMapping, IdentityMapping, JoseStepKind, KeyChoice, MadeClaims, Message, MethodKind,
+    Place, Policy, Produce, Source, UpstreamSettings,
 };
 
 /// The headers of a request that one policy reads or writes, by their lower-case names.
@@ -46,6 +46,11 @@ impl PolicyHeaders {
         } = policy;
         let mut of = Self::default();
         methods.iter().flat_map(|method| method.kind.sources()).for_each(|source| of.credential(source));
+        for method in methods {
+            if let MethodKind::Signature(signature) = &method.kind {
+                of.read.names.extend(signature.headers().map(str::to_owned));
+            }
+        }
         let mapped = [username, roles, groups].into_iter().flatten();
         let conditions = rules.iter().filter_map(|rule| rule.when.as_ref());
         for expr in mapped.chain(attributes.iter().map(|(_, expr)| expr)).chain(conditions) {

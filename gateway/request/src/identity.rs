@@ -1,6 +1,7 @@
 use http::{HeaderName, HeaderValue};
 use idm_expr::EvaluationError;
 use idm_jose::Claims;
+use idm_signature::ContentDigest;
 use idm_store::Key;
 use idm_types::{MethodName, Reason, Redacted, Refusal, Timestamp};
 
@@ -49,6 +50,8 @@ pub struct Identity {
     pub session: Option<OfSession>,
     /// The person of a directory who it is.
     pub directory: Option<Box<OfDirectory>>,
+    /// The digests that the request's body must have: the caller signed them.
+    pub content: Option<Box<ContentDigest>>,
     /// The token's claims, where an expression of the policy asks for them later.
     pub claims: Option<Claims>,
 }
@@ -78,6 +81,7 @@ impl Identity {
             binding: Binding::default(),
             session: None,
             directory: None,
+            content: None,
             claims: None,
         }
     }

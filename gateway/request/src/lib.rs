@@ -21,4 +21,6 @@ pub use forwarded_certificate::forwarded_certificate;
 pub use headers::{HeadersRead, PolicyHeaders};
 pub use identity::{Binding, Identity, IssuedTo, OfDirectory, OfSession, Unusable};
 pub use mapping::ArmedMapping;
-pub use view::{ClientCertificate, Presented, RequestView, cookie, find, in_headers, remove_cookie, remove_query};
+pub use view::{
+    AsForwarded, ClientCertificate, Presented, RequestView, cookie, find, in_headers, remove_cookie, remove_query,
+};

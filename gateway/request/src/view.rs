@@ -23,12 +23,25 @@ pub struct RequestView<'r> {
     pub path: &'r str,
     /// Path and query exactly as the caller wrote them.
     pub target: &'r str,
+    /// The request as it is forwarded.
+    pub forwarded: AsForwarded<'r>,
     /// The address of the caller.
     pub address: std::net::IpAddr,
     /// The whole body, where a method asked for it.
     pub body: Option<&'r [u8]>,
     /// The certificate that the client proved on this connection.
     pub certificate: Option<ClientCertificate<'r>>,
+}
+
+/// The parts of a request in the spelling that the upstream gets, for methods that verify what was signed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsForwarded<'r> {
+    /// The host in lower case, with the port that the caller named.
+    pub authority: &'r str,
+    /// The canonical path with its parameters. The query is as it came.
+    pub path: &'r str,
+    /// Whether a body may follow: false only where it is known that none does.
+    pub has_body: bool,
 }
 
 /// A client certificate whose possession the TLS handshake proved.
@@ -171,6 +184,7 @@ mod tests {
             secure: false,
             path: "/",
             target: "/",
+            forwarded: AsForwarded::default(),
             address: [192, 0, 2, 1].into(),
             body: None,
             certificate: None,

@@ -115,6 +115,7 @@ mod tests {
             secure: true,
             path: "/",
             target: "/",
+            forwarded: Default::default(),
             address: [192, 0, 2, 1].into(),
             body: None,
             certificate: None,

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod begun;
+mod board;
 mod counters;
 mod gate;
 mod guesses;
@@ -24,6 +25,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use idm_types::{Clock, Moment, Redacted, Timestamp};
 
 use begun::Begun;
+pub use board::{Board, BoardVersion};
 pub use counters::{Counters, LimitCounts, OnLoss, PATIENCE, Taken, Taking};
 pub use gate::Health;
 pub use guesses::{GuessEnd, GuessKeys, GuessRules, GuessTurn};

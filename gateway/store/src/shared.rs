@@ -251,6 +251,11 @@ impl Shared {
         format!("{}pods", self.prefix)
     }
 
+    /// The name of something that is no entry.
+    pub(crate) fn part(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     pub(crate) fn wake_flush(&self) {
         self.flush.notify_one();
     }

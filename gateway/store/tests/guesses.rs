@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use idm_store::{GuessEnd, GuessKeys, GuessRules, GuessTurn, Key, SharedOptions, Store, StoreError};
+use idm_store::{
+    Board, BoardVersion, GuessEnd, GuessKeys, GuessRules, GuessTurn, Key, SharedOptions, Store, StoreError,
+};
 use idm_tests::Redis;
 use idm_types::Redacted;
 
@@ -176,4 +178,42 @@ async fn without_its_server_no_guess_begins() {
     assert!(bed.begin(0, "ana", "2").await.is_err());
     let here = Store::in_process();
     assert_eq!(here.begin_guess(&keys("ana", "1"), &RULES).await, Ok(None), "a process alone counts by itself");
+}
+
+#[tokio::test]
+async fn a_board_is_the_same_for_all_gateways_and_bounded() {
+    const BOARD: Board = Board { name: "test", capacity: 3 };
+    let bed = Bed::new().await;
+    let [one, other] = &bed.stores;
+    let mut seen = [BoardVersion::default(), BoardVersion::default()];
+    assert_eq!(one.board(BOARD, &mut seen[0]).await.unwrap(), Some(vec![]));
+    let key = |name: &str| Key::of(&["entry", name]);
+    for (name, ms) in [("a", 60_000), ("b", 50_000), ("c", 40_000)] {
+        one.post(BOARD, &key(name), name.as_bytes().to_vec(), ms).await.unwrap();
+    }
+    let mut read = other.board(BOARD, &mut seen[1]).await.unwrap().expect("it is new");
+    read.sort();
+    assert_eq!(read.iter().map(|(value, _)| &value[..]).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+    assert!(read.iter().all(|(_, left)| (30_000..=60_000).contains(left)), "{read:?}");
+    assert_eq!(other.board(BOARD, &mut seen[1]).await.unwrap(), None, "nothing changed");
+    // A full board drops what ends first, and an entry is replaced by one of its key.
+    other.post(BOARD, &key("d"), b"d".to_vec(), 70_000).await.unwrap();
+    other.post(BOARD, &key("a"), b"A".to_vec(), 80_000).await.unwrap();
+    let values = |read: Option<Vec<(Vec<u8>, u64)>>| -> Vec<u8> {
+        let mut values: Vec<u8> = read.expect("it changed").into_iter().flat_map(|(value, _)| value).collect();
+        values.sort_unstable();
+        values
+    };
+    assert_eq!(values(one.board(BOARD, &mut seen[0]).await.unwrap()), b"Abd");
+    one.take_down(BOARD, &[key("a"), key("b")]).await.unwrap();
+    assert_eq!(values(other.board(BOARD, &mut seen[1]).await.unwrap()), b"d");
+    // What has ended is not there any more, although nobody removed it.
+    one.post(BOARD, &key("e"), b"e".to_vec(), 1).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while values(other.board(BOARD, &mut BoardVersion::default()).await.unwrap()) != b"d" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it ends by itself");
 }

@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a request, and the one place that says what its caller sees of it.
 
+use idm_permission::Denial;
 use idm_types::visible;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -57,30 +58,6 @@ impl Code {
     }
 }
 
-/// A permission that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Missing {
-    /// The permission, for example `update Credential`.
-    pub(crate) permission: String,
-    /// The place where it is missing.
-    pub(crate) scope: String,
-    /// The subjects that can give it there.
-    pub(crate) granted_by: Vec<String>,
-    /// Its verb.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) verb: Option<String>,
-    /// Its kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<String>,
-    /// The namespace; unset where it is missing in the whole cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) namespace: Option<String>,
-    /// The command that says who has it there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) who_can: Option<String>,
-}
-
 /// A field that somebody else changed or owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -109,7 +86,7 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) field: Option<String>,
     pub(crate) findings: Vec<FindingView>,
-    pub(crate) missing: Option<Box<Missing>>,
+    pub(crate) missing: Option<Box<Denial>>,
     pub(crate) conflicts: Vec<FieldConflict>,
     pub(crate) owned: Option<Box<OwnedElsewhere>>,
 }
@@ -160,11 +137,11 @@ impl Failure {
                 code: *code,
                 message: visible(message).into_owned(),
                 field: field.as_deref().map(|field| visible(field).into_owned()),
-                id,
                 findings: findings.clone(),
-                missing: missing.as_deref().cloned(),
+                missing: missing.as_deref().map(|denial| denial.clone().under(id.clone())),
                 conflicts: conflicts.clone(),
                 owned: owned.as_deref().cloned(),
+                id,
             },
         }
     }
@@ -196,7 +173,7 @@ pub(crate) struct ErrorView {
     findings: Vec<FindingView>,
     /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    missing: Option<Missing>,
+    missing: Option<Denial>,
     /// The fields that somebody else changed or owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<FieldConflict>,

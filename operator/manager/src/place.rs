@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use idm_api::v1alpha1::RequestDecision;
 use idm_compile::{Compiled, World};
-use idm_permission::Permission;
+use idm_permission::{Denial, Permission};
 use idm_types::{Redacted, Timestamp};
 
-use crate::failure::{Code, Failure, Missing};
+use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
 use crate::requests::{NewRequest, RequestView};
 use crate::session::{Access, Person};
@@ -66,7 +66,7 @@ pub(crate) struct Understood {
     pub(crate) world: World,
     pub(crate) compiled: Compiled,
     /// The permissions without which it is not whole.
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<Denial>,
 }
 
 /// The namespaces of a person.

@@ -10,11 +10,10 @@ pub(crate) mod request;
 
 use std::collections::BTreeMap;
 
+use idm_permission::Denial;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::failure::Missing;
 
 /// The proof that opens a session: a code in a folder, a token in a cluster.
 #[derive(Deserialize, JsonSchema)]
@@ -60,7 +59,7 @@ pub(crate) struct Allowed {
     pub(crate) by: Option<String>,
     /// The permission that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) missing: Option<Missing>,
+    pub(crate) missing: Option<Denial>,
 }
 
 /// The person of the session.

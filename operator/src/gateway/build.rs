@@ -127,6 +127,7 @@ fn data(packed: Vec<u8>, settings: &GatewaySettings) -> BTreeMap<String, ByteStr
         ("elasticsearch-authorization", &settings.elasticsearch_authorization),
         ("traces-authorization", &settings.traces_authorization),
         ("store-password", &settings.store_password),
+        ("audit-chain-key", &settings.chain_key),
     ];
     let given = secrets.into_iter().filter_map(|(name, secret)| Some((name, secret.as_ref()?)));
     data.extend(given.map(|(name, secret)| (name.to_owned(), ByteString(secret.reveal().clone().into_bytes()))));
@@ -225,6 +226,8 @@ pub(super) mod tests {
             store_password: None,
             elasticsearch: None,
             elasticsearch_authorization: None,
+            kept: idm_audit::Retention::default(),
+            chain_key: None,
         }
     }
 

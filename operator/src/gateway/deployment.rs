@@ -55,6 +55,7 @@ fn arguments(settings: &GatewaySettings, name: &str) -> Vec<String> {
     if settings.elasticsearch_authorization.is_some() {
         args.push("--elasticsearch-authorization-file=/config/elasticsearch-authorization".into());
     }
+    args.extend(super::audit::arguments(settings.kept, settings.chain_key.is_some()));
     args.extend(settings.sealing.iter().map(|sealing| match sealing {
         GatewaySealing::Keys => "--seal-keys=/seal".to_owned(),
         GatewaySealing::Command(words) => format!("--seal-command={}", words.join(" ")),
@@ -240,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn gateways_know_how_long_records_are_kept_and_have_a_copy_of_the_chains_key() {
+        let kept = idm_audit::Retention { decisions_days: Some(30), changes_days: Some(400) };
+        let settings = GatewaySettings {
+            kept,
+            chain_key: Some(idm_types::Redacted::new("k".repeat(32))),
+            ..settings(CallerLimits::default(), Telemetry::default())
+        };
+        let args = pods(&settings, NAME, 0)["containers"][0]["args"].clone();
+        let args: Vec<String> = serde_json::from_value(args).unwrap();
+        assert_eq!(args[..USUAL.len()], USUAL);
+        let more = [
+            "--elasticsearch-keep-decisions-days=30",
+            "--elasticsearch-keep-changes-days=400",
+            "--audit-chain-key-file=/config/audit-chain-key",
+        ];
+        assert_eq!(args[USUAL.len()..], more);
+    }
+
+    #[test]
     fn limits_that_are_not_given_are_left_to_the_gateway() {
         assert_eq!(arguments(&[]), USUAL);
     }
@@ -260,6 +280,14 @@ mod tests {
             "body-least-kib=4",
             "trusted-proxies=10.0.0.0/8,fd00::/8",
             "proxy-protocol",
+            "blocks=enforce",
+            "blocks-callers-connect-directly",
+            "blocks-credentials=30",
+            "blocks-failures=40",
+            "blocks-window-seconds=60",
+            "blocks-seconds=120",
+            "blocks-spared-by=0",
+            "blocks-never=192.0.2.0/24,2001:db8::/32",
             "metrics-consumers=0",
             "access-log=json",
             "traces=http://collector:4318",
@@ -284,6 +312,11 @@ mod tests {
             "bodies-max-mib=1048577",
             "trusted-proxies=10.0.0.1/8",
             "proxy-protocol",
+            "blocks=on",
+            "blocks=enforce",
+            "blocks-credentials=1",
+            "blocks-seconds=86401",
+            "blocks-never=192.0.2.1/24",
             "metrics-consumers=10001",
             "access-log=yes",
             "traces-ratio=1.5",

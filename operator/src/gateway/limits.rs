@@ -3,6 +3,8 @@
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
+use super::blocks::BlockSettings;
+
 /// Limits of the gateways; each is an option of `idm gateway` of the same name, without `gateway-`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CallerLimits {
@@ -40,15 +42,17 @@ pub struct CallerLimits {
     #[arg(long, value_parser = binary())]
     gateway_body_least_kib: Option<u32>,
     /// Networks of proxies that the gateways believe about their clients, for example 10.0.0.0/8,fd00::/8
-    #[arg(long, value_delimiter = ',', value_parser = network)]
+    #[arg(long, value_delimiter = ',', value_parser = network, group = "addresses-known")]
     gateway_trusted_proxies: Vec<String>,
     /// Connections of callers begin with a header of the PROXY protocol
     #[arg(long, requires = "gateway_trusted_proxies")]
     gateway_proxy_protocol: bool,
+    #[command(flatten)]
+    blocks: BlockSettings,
 }
 
 /// Checked here, so that no pod starts with a network that it does not take.
-fn network(text: &str) -> Result<String, String> {
+pub(super) fn network(text: &str) -> Result<String, String> {
     let is_one = idm_plan::Network::parse(text).is_some();
     is_one.then(|| text.to_owned()).ok_or_else(|| "give a network such as 10.0.0.0/8".to_owned())
 }
@@ -87,6 +91,7 @@ impl CallerLimits {
             gateway_body_least_kib,
             gateway_trusted_proxies,
             gateway_proxy_protocol,
+            blocks,
         } = self;
         let proxies = gateway_trusted_proxies.join(",");
         let trusted = (!proxies.is_empty()).then(|| format!("--trusted-proxies={proxies}"));
@@ -108,6 +113,7 @@ impl CallerLimits {
         .filter_map(|(option, value)| Some(format!("--{option}={}", value.as_ref()?)))
         .chain(trusted)
         .chain(protocol)
+        .chain(blocks.arguments())
         .collect()
     }
 }

@@ -2,7 +2,9 @@
 
 mod apply;
 mod ask;
+mod audit;
 mod backend_tls;
+mod blocks;
 mod build;
 mod deployment;
 mod gateway_api;
@@ -21,6 +23,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 pub(crate) use apply::{Cluster, Write, apply, current_bundle, remove, write_keys};
 pub(crate) use ask::{ask, control_token};
+pub use audit::AuditSettings;
+pub(crate) use audit::key_of;
 pub(crate) use build::{BUNDLE_LABEL, Built, build, shared_metadata};
 pub(crate) use gateway_api::{accept_classes, has_parents_elsewhere};
 pub use limits::CallerLimits;
@@ -75,6 +79,10 @@ pub struct GatewaySettings {
     pub elasticsearch: Option<String>,
     /// The `Authorization` header for it.
     pub elasticsearch_authorization: Option<Redacted<String>>,
+    /// How long records are kept there.
+    pub kept: idm_audit::Retention,
+    /// The key of the hashes that chain records, in the operator and in gateways.
+    pub chain_key: Option<Redacted<String>>,
 }
 
 /// An owner reference: Kubernetes deletes the object with its owner.

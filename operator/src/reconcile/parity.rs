@@ -124,6 +124,8 @@ pub(crate) fn context(server: &Arc<ApiServer>) -> Context {
         store_password: None,
         elasticsearch: None,
         elasticsearch_authorization: None,
+        kept: idm_audit::Retention::default(),
+        chain_key: None,
     };
     let reporter = Reporter { controller: crate::MANAGER.into(), instance: None };
     Context {

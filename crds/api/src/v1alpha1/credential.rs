@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::common::conditions_schema;
 use super::rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus};
-use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, ObjectReference};
+use super::{
+    Access, Attribute, HmacJwtCredential, KeyReference, Limit, OauthClientCredential, ObjectReference,
+    SignatureCredential,
+};
 
 /// Credential is one caller: its key, its roles, and where it may be used.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,17 +35,18 @@ use super::{Access, Attribute, KeyReference, Limit, OauthClientCredential, Objec
 #[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person)].filter(is, is).size() \
-        == 1",
-     "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`"},
+    {"rule": "[has(self.apiKey), has(self.password), has(self.oauthClient), has(self.person), \
+        has(self.signature), has(self.hmacJwt)].filter(is, is).size() == 1",
+     "message": "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`, `signature`, \
+         `hmacJwt`"},
     {"rule": "!has(self.rotation) || (has(self.apiKey) && !has(self.apiKey.sha256))",
      "message": "`rotation` must be used with an `apiKey` that the operator makes: other keys and passwords are \
          replaced where they are made"},
     {"rule": "!has(self.revokedKeys) || has(self.apiKey)", "message": "`revokedKeys` must be used with an `apiKey`"},
-    {"rule": "has(self.secretRef) != (has(self.person) || (has(self.oauthClient) && \
-        !has(self.oauthClient.clientSecret)))",
-     "message": "`secretRef` must be set, except for a `person` and for clients with `privateKeyJwt` or \
-         `tlsClientAuth`, which have no secret"}]))]
+    {"rule": "has(self.secretRef) != (has(self.person) || has(self.signature) || has(self.hmacJwt) || \
+        (has(self.oauthClient) && !has(self.oauthClient.clientSecret)))",
+     "message": "`secretRef` must be set, except for a `person`, for `signature` and `hmacJwt`, whose keys name \
+         theirs, and for clients with `privateKeyJwt` or `tlsClientAuth`, which have no secret"}]))]
 pub struct CredentialSpec {
     /// The owner of the credential; shown in the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +63,12 @@ pub struct CredentialSpec {
     /// A person who signs in at a Federation, for the method `signIn` with `credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<PersonCredential>,
+    /// Keys with which the caller signs its requests, for the method `signature`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureCredential>,
+    /// Secrets with which the caller signs its JWTs, for the method `hmacJwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac_jwt: Option<HmacJwtCredential>,
     /// The Secret with the API key (in its key `key` unless named), the password (`password` unless named; an argon2id
     /// hash in PHC form is taken too, and a line of htpasswd with bcrypt or `{SHA}`) or the client secret
     /// (`clientSecret` unless named; a hash is taken too). The operator writes it when it does not exist, and replaces
@@ -105,6 +115,21 @@ pub struct CredentialSpec {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub revoked_keys: Option<Vec<String>>,
+}
+
+impl CredentialSpec {
+    /// The member that says how the caller proves itself: the first one, where several are written.
+    pub fn kind(&self) -> &'static str {
+        let Self { api_key, password, oauth_client, signature, hmac_jwt, .. } = self;
+        let kinds = [
+            ("apiKey", api_key.is_some()),
+            ("password", password.is_some()),
+            ("oauthClient", oauth_client.is_some()),
+            ("signature", signature.is_some()),
+            ("hmacJwt", hmac_jwt.is_some()),
+        ];
+        kinds.into_iter().find(|(_, is)| *is).map_or("person", |(kind, _)| kind)
+    }
 }
 
 /// A person whom a Federation vouches for.

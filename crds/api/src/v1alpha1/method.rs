@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, IntrospectionMethod, JwtMethod, MtlsMethod,
-    References, ReferredNames, SignInMethod,
+    AnonymousMethod, ApiKeyMethod, Base64Method, BasicMethod, DigestMethod, HmacJwtMethod, IntrospectionMethod,
+    JwtMethod, MtlsMethod, References, ReferredNames, SignInMethod, SignatureMethod,
 };
 
 /// One authentication method: a name and exactly one kind.
@@ -20,6 +20,9 @@ pub struct Method {
     /// Accept signed JWTs (RFC 7519).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtMethod>,
+    /// Accept JWTs that callers sign themselves, with secrets of their Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac_jwt: Option<HmacJwtMethod>,
     /// Accept opaque tokens, about which their issuer is asked (RFC 7662).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introspection: Option<IntrospectionMethod>,
@@ -39,6 +42,9 @@ pub struct Method {
     /// own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<Base64Method>,
+    /// Accept requests that are signed (RFC 9421) with keys of Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureMethod>,
     /// Let people sign in with their browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInMethod>,
@@ -82,12 +88,14 @@ macro_rules! kinds {
 
 kinds! {
     jwt "jwt" Jwt JwtMethod;
+    hmac_jwt "hmacJwt" HmacJwt HmacJwtMethod;
     introspection "introspection" Introspection IntrospectionMethod;
     api_key "apiKey" ApiKey ApiKeyMethod;
     mtls "mtls" Mtls MtlsMethod;
     basic "basic" Basic BasicMethod;
     digest "digest" Digest DigestMethod;
     base64 "base64" Base64 Base64Method;
+    signature "signature" Signature SignatureMethod;
     sign_in "signIn" SignIn SignInMethod;
     anonymous "anonymous" Anonymous AnonymousMethod;
 }

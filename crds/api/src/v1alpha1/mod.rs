@@ -8,6 +8,7 @@ mod credential_request;
 mod database;
 mod directory;
 mod federation;
+mod hmac_jwt;
 mod jose;
 mod ldap;
 mod limits;
@@ -24,6 +25,7 @@ mod role_binding;
 mod rotation;
 mod saml;
 mod sign_in;
+mod signature;
 mod streams;
 mod token;
 mod token_service;
@@ -49,6 +51,7 @@ pub use federation::{
     AuthorizationParameter, ClaimsFrom, Emails, EndedSessions, Federation, FederationSpec, OidcAssertion, OidcClient,
     OidcClientAuthentication, OidcEndpoints, OidcProvider, Provisioning, RoleMapping, TlsClientAuth,
 };
+pub use hmac_jwt::{HmacAlgorithm, HmacJwtCredential, HmacJwtKey, HmacJwtMethod};
 pub use jose::{
     CertificateHeader, ChosenKey, ContentDestination, ContentSource, CustomClaim, ExpectedClaims, JoseConsume,
     JoseDecrypt, JoseEncrypt, JoseMessage, JoseProduce, JoseSign, JoseStep, JoseVerify, MadeClaims, NewBody,
@@ -82,6 +85,7 @@ pub use role_binding::{
 pub use rotation::{ApiKeyCredential, KeyStatus, Rotation, RotationStatus, SuppliedKeys};
 pub use saml::{NameIdFormat, SamlBinding, SamlMetadata, SamlProvider, SamlServiceProvider, Unsolicited};
 pub use sign_in::{LogoutSettings, Pages, PersonCredentials, RequiredClaim, SessionSettings, SignInMethod, StepUp};
+pub use signature::{SignatureAlgorithm, SignatureCredential, SignatureKey, SignatureMethod};
 pub use streams::{CutStreams, OpenStreams};
 pub use token::{Confirmation, Demand, IntrospectionMethod, QueryTokenSource, TokenExchange, TokenProfile};
 pub use token_service::{

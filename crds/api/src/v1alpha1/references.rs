@@ -108,7 +108,7 @@ refer! {
     ChosenKey { key_ref; value }
     JoseEncrypt { key_ref; jwk, algorithm, encryption, cty, serialization }
     CredentialSpec {
-        oauth_client, secret_ref;
+        oauth_client, signature, hmac_jwt, secret_ref;
         owner, api_key, password, person, roles, attributes, access, limits, expire_time, suspend, rotation,
             revoked_keys
     }

@@ -61,7 +61,11 @@ fn is_suspended(world: &World, federation: &str) -> bool {
     world.federations.iter().any(|known| known.meta.name == federation && known.spec.suspend == Some(true))
 }
 
-fn token_sources(path: &str, sources: Option<&[wire::TokenSource]>, notes: &mut Notes<'_>) -> Option<Vec<Source>> {
+pub(super) fn token_sources(
+    path: &str,
+    sources: Option<&[wire::TokenSource]>,
+    notes: &mut Notes<'_>,
+) -> Option<Vec<Source>> {
     let Some(given) = sources else {
         return Some(
             ["Bearer", "DPoP"]

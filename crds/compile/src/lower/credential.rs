@@ -2,14 +2,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use idm_api::v1alpha1::{CredentialSpec, Owner, PersonCredential};
-use idm_plan::{Access, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
+use idm_plan::{Access, CallerKey, Credential, Credentials, EndedKey, ObjectKey, Proof, Secrets, UsagePlan};
 use idm_types::{Redacted, Timestamp};
 
 use super::Notes;
 use super::held_keys::lower_keys;
+use super::hmac_jwt::lower_hmac_keys;
 use super::limits::{lower_limits, lower_usage_plans};
 use super::password::{Stored, stored};
 use super::restrictions::lower_access;
+use super::signature::lower_signature_keys;
 use super::token_service::{StoredSecret, lower_client, stored_secret};
 use crate::lowered::Lowering;
 use crate::{Cause, Condition, Object, ObjectId, Report, World};
@@ -61,16 +63,21 @@ fn lower_each(world: &World, report: &mut Report) -> Each {
 type Own<'c> = (u8, &'c str, &'c str);
 
 fn own(credential: &Credential) -> impl Iterator<Item = Own<'_>> {
-    let (keys, one) = match &credential.proof {
-        Proof::ApiKey { keys, .. } => (Some(keys), None),
+    let none: &[CallerKey] = &[];
+    let (keys, signing, one) = match &credential.proof {
+        Proof::ApiKey { keys, .. } => (Some(keys), none, None),
         // RFC 9068 §5: both become the `sub` of tokens, so no client may be taken for a user.
-        Proof::Password { username, .. } => (None, Some((1, username.as_str(), ""))),
-        Proof::Client(client) => (None, Some((1, client.client_id.as_str(), ""))),
+        Proof::Password { username, .. } => (None, none, Some((1, username.as_str(), ""))),
+        Proof::Client(client) => (None, none, Some((1, client.client_id.as_str(), ""))),
         Proof::Person { user, federation } => {
-            (None, Some((2, user.as_str(), federation.as_deref().unwrap_or_default())))
+            (None, none, Some((2, user.as_str(), federation.as_deref().unwrap_or_default())))
         }
+        Proof::Signature { keys } => (None, keys.as_slice(), None),
+        Proof::HmacJwt { issuer, keys } => (None, keys.as_slice(), issuer.as_deref().map(|issuer| (4, issuer, ""))),
     };
-    keys.into_iter().flat_map(|keys| keys.all()).map(|(sha256, _)| (0, sha256, "")).chain(one)
+    let kind = if matches!(credential.proof, Proof::Signature { .. }) { 3 } else { 4 };
+    let keys = keys.into_iter().flat_map(|keys| keys.all()).map(|(sha256, _)| (0, sha256, ""));
+    keys.chain(signing.iter().map(move |key| (kind, key.id.as_str(), ""))).chain(one)
 }
 
 fn have_conflicts(all: &[(&Arc<Object<CredentialSpec>>, Arc<Credential>)]) -> bool {
@@ -100,6 +107,8 @@ fn settle_conflicts(
             Proof::Password { .. } => ("spec.password.username", "user name or client id"),
             Proof::Person { .. } => ("spec.person.user", "person"),
             Proof::Client(_) => ("spec.oauthClient.clientId", "user name or client id"),
+            Proof::Signature { .. } => ("spec.signature.keys", "name of a key"),
+            Proof::HmacJwt { .. } => ("spec.hmacJwt", "name of a key or issuer"),
         };
         let message = format!("Credential '{first}' already has the same {what}");
         let mut notes = Notes::new(report, ObjectId::new("Credential", &world.namespace, &object.meta.name));
@@ -143,6 +152,8 @@ fn lower(
         password,
         oauth_client,
         person,
+        signature,
+        hmac_jwt,
         // Each proof reads its own.
         secret_ref: _,
         roles,
@@ -163,26 +174,28 @@ fn lower(
         None => None,
     };
     let expires = match expire_time {
-        Some(text) => Some(lower_end(text, notes)?),
+        Some(text) => Some(lower_end("spec.expireTime", text, notes)?),
         None => None,
     };
-    let proof = match (api_key, password, oauth_client, person) {
-        (Some(api_key), None, None, None) => {
+    let proof = match (api_key, password, oauth_client, person, signature, hmac_jwt) {
+        (Some(api_key), None, None, None, None, None) => {
             let (keys, over) = lower_keys(world, object, api_key, notes)?;
             ended.extend(over);
             Proof::ApiKey { keys, any_form: api_key.sha256.is_some() }
         }
-        (None, Some(_), None, None) => lower_password(world, object, notes)?,
-        (None, None, None, Some(person)) => lower_person(world, person, notes)?,
-        (None, None, Some(client), None) => {
+        (None, Some(_), None, None, None, None) => lower_password(world, object, notes)?,
+        (None, None, None, Some(person), None, None) => lower_person(world, person, notes)?,
+        (None, None, Some(client), None, None, None) => {
             Proof::Client(Box::new(lower_client(world, object, client, secrets, notes)?))
         }
+        (None, None, None, None, Some(signature), None) => {
+            Proof::Signature { keys: lower_signature_keys(world, signature, secrets, notes)? }
+        }
+        (None, None, None, None, None, Some(jwt)) => lower_hmac_keys(world, jwt, secrets, notes)?,
         _ => {
-            return notes.fail(
-                "spec",
-                Cause::Invalid,
-                "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`",
-            );
+            let message = "credential must have exactly one of `apiKey`, `password`, `oauthClient`, `person`, \
+                           `signature`, `hmacJwt`";
+            return notes.fail("spec", Cause::Invalid, message);
         }
     };
     let before = notes.failed;
@@ -206,9 +219,9 @@ fn lower(
     })
 }
 
-fn lower_end(text: &str, notes: &mut Notes<'_>) -> Option<Timestamp> {
+pub(super) fn lower_end(path: &str, text: &str, notes: &mut Notes<'_>) -> Option<Timestamp> {
     let wrong = || format!("'{text}' must be a time in UTC such as 2027-01-01T00:00:00Z");
-    Timestamp::parse_rfc3339(text).or_else(|| notes.fail("spec.expireTime", Cause::Invalid, wrong()))
+    Timestamp::parse_rfc3339(text).or_else(|| notes.fail(path, Cause::Invalid, wrong()))
 }
 
 fn lower_owner(owner: &Owner, notes: &mut Notes<'_>) -> Option<String> {

@@ -8,9 +8,11 @@ use idm_plan::{Federation, Method, MethodKind, Secrets};
 use super::Notes;
 use super::access_tokens::{lower_introspection, lower_jwt};
 use super::api_key::lower_api_key;
+use super::hmac_jwt::lower_hmac_jwt;
 use super::mtls::lower_mtls;
 use super::password::{lower_base64, lower_basic, lower_digest};
 use super::sign_in::lower_sign_in;
+use super::signature::lower_signature;
 use crate::{Cause, World};
 
 pub(super) fn lower_methods(
@@ -61,6 +63,12 @@ pub(super) fn lower_methods(
             }
             wire::MethodKind::Base64(base64) => {
                 lower_base64(federations, &format!("{path}.base64"), base64, notes).map(MethodKind::Base64)
+            }
+            wire::MethodKind::HmacJwt(method) => {
+                lower_hmac_jwt(&format!("{path}.hmacJwt"), method, notes).map(MethodKind::HmacJwt)
+            }
+            wire::MethodKind::Signature(method) => {
+                lower_signature(&format!("{path}.signature"), method, notes).map(MethodKind::Signature)
             }
             wire::MethodKind::SignIn(method) => {
                 if lowered.iter().any(|other: &Method| matches!(other.kind, MethodKind::SignIn(_))) {

@@ -97,8 +97,8 @@ fn r04_who_edits_a_federation_gives_no_role() {
         let update = write(Kind::Federation, Some(&plain), Some(&giving));
         assert!(may_write(&all, &person("pam"), &update, SYSTEM).is_ok());
         let denial = may_write(&all, &person("fred"), &update, SYSTEM).expect_err(field);
-        assert_eq!(denial.missing, "create RoleBinding");
-        assert_eq!(denial.granted_by, vec![Target::User("pam".into())]);
+        assert_eq!(denial.permission, "create RoleBinding");
+        assert_eq!(denial.granted_by, ["user pam"]);
         let mut other = giving.clone();
         other["spec"]["oidc"]["issuer"] = json!("https://of-fred");
         let update = write(Kind::Federation, Some(&giving), Some(&other));

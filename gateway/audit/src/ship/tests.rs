@@ -81,7 +81,7 @@ async fn shipper(dir: &Path, server: &Arc<Server>) -> Shipper {
             tokio::spawn(async move { server.serve(stream).await });
         }
     });
-    let server = Elasticsearch { url, authorization: None, ca_pem: None };
+    let server = Elasticsearch { url, authorization: None, ca_pem: None, kept: Retention::default() };
     Shipper {
         client: reqwest::Client::builder().no_proxy().build().unwrap(),
         follower: from_checkpoint(dir),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::bearer;
 use crate::CredentialTable;
-use crate::credential::admit_key;
+use crate::credential::{ProvenBy, admit_key};
 use crate::judged::Unjudged;
 use crate::method::{Attempt, Caching, Challenged, Method, MethodContext, Proven, Recheck, Verifying, at_once};
 
@@ -76,7 +76,11 @@ pub(crate) fn attempt(context: MethodContext<'_>, key: &str, only: &Selector) ->
         let id = || idm_plan::key_id(&idm_types::hex(&hash)).to_owned();
         let found = context.table.by_hash(&hash, only, context.now)?;
         let (key, attempt) = match found {
-            Ok((credential, end)) => (credential.key.clone(), admit_key(context, credential, Some(id()), end)),
+            Ok((credential, end)) => {
+                let end = end.map(|end| end.at);
+                let by = ProvenBy { key: Some(id()), end, ..ProvenBy::default() };
+                (credential.key.clone(), admit_key(context, credential, by))
+            }
             Err((key, refusal)) => (key, Attempt::Rejected(refusal.by_method(context.name))),
         };
         if let Attempt::Rejected(refusal) = &attempt

@@ -325,6 +325,9 @@ impl ArmedDigest {
         let Given { username, quality, which, .. } = &given;
         let found = self.found(username, given.userhash);
         let person = found.map_or(username.as_str(), |(_, user)| &user.username).to_owned();
+        if let Err(blocked) = memory.check_user(&context.guessed(&person), view.address) {
+            return Attempt::Rejected(blocked.denied(&format!("`{person}`")).by_method(context.name));
+        }
         if let Guess::Later { seconds } = memory.lockouts.turn(&context.guessed(&person), view.address, memory.uptime())
         {
             return Attempt::Rejected(
@@ -341,7 +344,7 @@ impl ArmedDigest {
         let ha1 = found.and_then(|(position, _)| self.secrets.get(position)?.get(*which)).unwrap_or(&nobody);
         let right = self.is_right(&given, ha1, view);
         if !right || found.is_none() {
-            memory.lockouts.wrong(&context.guessed(&person), view.address, memory.uptime());
+            memory.note_wrong(&context.guessed(&person), view.address);
             return Attempt::Rejected(denied(Reason::WrongPassword, &format!("user `{person}`")));
         }
         if let Err(attempt) = self.take(context, &given) {

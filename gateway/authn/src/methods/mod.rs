@@ -4,10 +4,12 @@ pub(crate) mod api_key;
 pub(crate) mod basic;
 pub(crate) mod bearer;
 mod digest;
+mod hmac_jwt;
 mod introspection;
 pub(crate) mod jwt;
 pub(crate) mod mtls;
 pub(crate) mod sign_in;
+mod signature;
 
 use std::sync::Arc;
 
@@ -49,6 +51,8 @@ pub(crate) fn arm(policy: &Policy, kind: &MethodKind, resources: &mut Resources<
         MethodKind::Digest(method) => {
             Arc::new(digest::ArmedDigest::arm(method, &policy.key.namespace, resources).map_err(secret)?)
         }
+        MethodKind::HmacJwt(method) => Arc::new(hmac_jwt::ArmedHmacJwt::new(method)),
+        MethodKind::Signature(method) => Arc::new(signature::ArmedSignature::new(method)),
         MethodKind::SignIn(method) => {
             let armed = sign_in::ArmedSignIn::arm(method, &policy.key.namespace, resources).map_err(secret)?;
             return Ok(Armed::SignIn(Arc::new(armed)));

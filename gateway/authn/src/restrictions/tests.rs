@@ -13,6 +13,7 @@ fn check(access: &Access, method: &str, path: &str, address: &str, now: Timestam
         secure: false,
         path,
         target: path,
+        forwarded: Default::default(),
         address: address.parse().unwrap(),
         body: None,
         certificate: None,

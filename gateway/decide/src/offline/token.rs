@@ -30,6 +30,7 @@ impl Hypotheses {
             secure: true,
             path: "/",
             target: "/",
+            forwarded: Default::default(),
             address: Ipv4Addr::LOCALHOST.into(),
             body: None,
             certificate: None,

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::generate_ed25519;
 use crate::{SigningKey, Unverified, base64url, to_base64url};
 
 const ALLOWED: &[Algorithm] = &[Algorithm::ES256, Algorithm::RS256];
@@ -142,4 +143,19 @@ fn a_byte_order_mark_in_front_of_a_set_is_left_out() {
     assert_eq!(set.len(), 1);
     let marked = format!("\u{feff}{}", key.sign(&json!({})).unwrap());
     assert!(Unverified::parse(&marked).is_err(), "a token has none");
+}
+
+#[test]
+fn a_key_for_bare_signatures_is_of_one_kind() {
+    let private = generate_ed25519().unwrap();
+    let public = private.public().unwrap();
+    assert!(VerifyingKey::of_public(&public, Algorithm::EdDSA).is_ok());
+    for (jwk, algorithm) in [(&private, Algorithm::EdDSA), (&public, Algorithm::ES256), (&public, Algorithm::HS256)] {
+        assert!(VerifyingKey::of_public(jwk, algorithm).is_err(), "{jwk:?} {algorithm:?}");
+    }
+    for (bytes, algorithm) in [(32, Algorithm::HS256), (48, Algorithm::HS384), (64, Algorithm::HS512)] {
+        assert!(VerifyingKey::of_secret(&vec![7; bytes], algorithm).is_ok());
+        assert!(VerifyingKey::of_secret(&vec![7; bytes - 1], algorithm).is_err());
+    }
+    assert!(VerifyingKey::of_secret(&[7; 64], Algorithm::EdDSA).is_err());
 }

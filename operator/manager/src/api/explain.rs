@@ -6,12 +6,13 @@ use std::str::FromStr;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use idm_decide::{Hypotheses, Hypothetical, HypotheticalError};
 use idm_jose::Decoded;
+use idm_permission::Denial;
 use idm_plan::ObjectKey;
 use idm_types::{Redacted, Timestamp, visible};
 use serde_json::{Value, json};
 
 use crate::call::{Call, blocking};
-use crate::failure::{Code, Failure, Missing};
+use crate::failure::{Code, Failure};
 use crate::wire::explain::{
     CheckView, DecodeRequest, DecodedView, ExplainRequest, ExplainedView, HypotheticalRequest, StepView,
 };
@@ -19,7 +20,7 @@ use crate::wire::explain::{
 const MOST_HEADERS: usize = 100;
 
 /// The decisions of a namespace, and what the person may not read of it.
-async fn hypotheses(call: &Call, namespace: &str) -> Result<(Hypotheses, Vec<Missing>), Failure> {
+async fn hypotheses(call: &Call, namespace: &str) -> Result<(Hypotheses, Vec<Denial>), Failure> {
     let read = call.manager.place.understood(&call.person, namespace).await?;
     let made = Hypotheses::new(read.compiled.seal(1));
     let made = made.ok_or_else(|| Failure::unavailable("the system gives no threads"))?;

@@ -71,6 +71,14 @@ impl ClusterCredentials {
     /// The API server says no, or does not answer.
     pub async fn create(&self, name: &str, mut spec: Value) -> Result<(), CredentialError> {
         spec["apiKey"] = json!({});
+        self.add(name, &spec).await
+    }
+
+    /// Makes a Credential whose proof is in the spec.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn add(&self, name: &str, spec: &Value) -> Result<(), CredentialError> {
         let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential",
             "metadata": {"name": name}, "spec": spec});
         let object = serde_json::from_value(object).map_err(|error| CredentialError::Refused(error.to_string()))?;
@@ -186,18 +194,12 @@ fn refusal(object: &Credential) -> Option<String> {
 
 fn shown(object: &Credential) -> Shown {
     let spec = &object.spec;
-    let kind = match (&spec.api_key, &spec.password, &spec.oauth_client) {
-        (Some(_), _, _) => "apiKey",
-        (_, Some(_), _) => "password",
-        (_, _, Some(_)) => "oauthClient",
-        _ => "person",
-    };
     let status = object.status.as_ref();
     let keys = status.map(|status| status.keys.as_slice()).unwrap_or_default();
     let ready = status.into_iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == "Ready");
     Shown {
         name: object.name_any(),
-        kind: kind.to_owned(),
+        kind: spec.kind().to_owned(),
         owner: spec.owner.as_ref().and_then(|owner| owner.user.clone().or_else(|| owner.application.clone())),
         expires: spec.expire_time.clone(),
         suspended: spec.suspend.unwrap_or(false),

@@ -56,7 +56,7 @@ impl FolderCredentials {
     }
 
     fn shown(&self, object: &Object<CredentialSpec>, compiled: &Compiled, now: Timestamp) -> Shown {
-        let CredentialSpec { owner, api_key, password, oauth_client, expire_time, suspend, .. } = &object.spec;
+        let CredentialSpec { owner, expire_time, suspend, .. } = &object.spec;
         let name = &object.meta.name;
         let credential = compiled.credentials.all.iter().find(|credential| credential.key.name == *name);
         let keys = match credential.map(|credential| &credential.proof) {
@@ -67,15 +67,9 @@ impl FolderCredentials {
         let ended = compiled.credentials.ended.iter().filter(|ended| ended.credential.name == *name);
         let ended = ended.map(|ended| shown_key(&ended.sha256, Some(ended.end), Timestamp(u64::MAX)));
         let id = idm_compile::ObjectId::new("Credential", &self.world.namespace, name);
-        let kind = match (api_key, password, oauth_client) {
-            (Some(_), _, _) => "apiKey",
-            (_, Some(_), _) => "password",
-            (_, _, Some(_)) => "oauthClient",
-            _ => "person",
-        };
         Shown {
             name: name.clone(),
-            kind: kind.to_owned(),
+            kind: object.spec.kind().to_owned(),
             owner: owner.as_ref().and_then(|owner| owner.user.clone().or_else(|| owner.application.clone())),
             expires: expire_time.clone(),
             suspended: suspend.unwrap_or(false),
@@ -90,6 +84,27 @@ impl FolderCredentials {
         found.map(|object| &**object).ok_or_else(|| CredentialError::NotFound(name.to_owned()))
     }
 
+    /// Makes a Credential whose proof is in the spec, and that has no Secret of its own; returns the file.
+    ///
+    /// # Errors
+    /// There is one of this name, or the folder would be out of order.
+    pub fn add(&self, name: &str, spec: &Value) -> Result<String, CredentialError> {
+        if self.world.credentials.iter().any(|object| object.meta.name == name) {
+            return Err(CredentialError::Exists(name.to_owned()));
+        }
+        let object = self.object(name, spec);
+        self.write_checked(std::slice::from_ref(&object), true)?;
+        Ok(object.0)
+    }
+
+    /// A Credential with the file that it gets.
+    fn object(&self, name: &str, spec: &Value) -> (String, String) {
+        let metadata = self.metadata(json!({"name": name}));
+        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
+            "spec": spec});
+        (format!("credential-{name}.yaml"), yaml(&object))
+    }
+
     /// Makes a Credential with a key, of which the folder gets the hash.
     ///
     /// # Errors
@@ -101,10 +116,7 @@ impl FolderCredentials {
         spec["apiKey"] = json!({"sha256": {"entropyBits": 256}});
         let key = new_api_key()?;
         let sha256 = hash_of(key.reveal());
-        let metadata = self.metadata(json!({"name": name}));
-        let object = json!({"apiVersion": "identity-manager.io/v1alpha1", "kind": "Credential", "metadata": metadata,
-            "spec": spec});
-        let object = (format!("credential-{name}.yaml"), yaml(&object));
+        let object = self.object(name, &spec);
         let secret = (format!("credential-{name}-key.yaml"), self.secret(name, &format!("{name}-key"), &sha256));
         self.write_checked(&[object, secret.clone()], true)?;
         let id = key_id(&sha256).to_owned();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use idm_audit::{RecordKind, StoredRecord};
+use idm_permission::Denial;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::GatewayView;
-use crate::failure::Missing;
 
 /// A record in a list.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -199,7 +199,7 @@ pub(crate) struct MatrixView {
     pub(crate) bindings: Vec<MatrixBinding>,
     /// The permissions that the person lacks: what they are for is not in the table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<Denial>,
     /// Every verb.
     pub(crate) verbs: Vec<&'static str>,
     /// Every kind.

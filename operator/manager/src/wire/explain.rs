@@ -1,10 +1,9 @@
 //! Questions about requests and tokens that nobody sends to a gateway, and their answers.
 
+use idm_permission::Denial;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::failure::Missing;
 
 /// A token to look into. It is neither logged nor kept.
 #[derive(Deserialize, JsonSchema)]
@@ -38,7 +37,7 @@ pub(crate) struct DecodedView {
     pub(crate) checks: Vec<CheckView>,
     /// The permissions that the person lacks: the policy is checked without what they are for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<Denial>,
 }
 
 /// One check.
@@ -95,7 +94,7 @@ pub(crate) struct ExplainedView {
     pub(crate) steps: Vec<StepView>,
     /// The permissions that the person lacks: the decision is made without what they are for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) missing: Vec<Denial>,
 }
 
 /// One check of a decision.

@@ -56,7 +56,7 @@ impl ArmedDigest {
             let _ = self.is_right(&given, &Redacted::new(hex(&[0; 32])), view);
             let typed = TypedName { username: given.username.clone(), bare: None };
             let user = GuessedUser::unknown(&context.policy.key.namespace, &typed);
-            memory.lockouts.wrong(&user, view.address, memory.uptime());
+            memory.note_wrong(&user, view.address);
             return Attempt::Rejected(wrong());
         };
         if !self.is_right(&given, &hash, view) {

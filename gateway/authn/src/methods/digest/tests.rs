@@ -60,7 +60,8 @@ impl Case {
         };
         Self {
             digest: ArmedDigest::new(&plan, &secrets).unwrap(),
-            table: CredentialTable::arm(&[credential.into()], &[], &[], &Default::default(), None).unwrap(),
+            table: CredentialTable::arm(&[credential.into()], &Secrets::default(), &[], &[], &Default::default(), None)
+                .unwrap(),
             memory: Memory::new(PasswordChecker::start(1).unwrap(), idm_store::Store::in_process()).unwrap(),
             policy,
             grants: Grants::default(),
@@ -86,6 +87,7 @@ impl Case {
             secure: false,
             path: "/",
             target,
+            forwarded: Default::default(),
             address: [192, 0, 2, 1].into(),
             body,
             certificate: None,

@@ -29,7 +29,7 @@ pub(super) fn refused_of(error: CredentialError, (verb, kind): (Verb, Kind), nam
     match &error {
         CredentialError::Api { code: 401, .. } => super::request::ended(),
         CredentialError::Api { code: 403, message, .. } => {
-            let missing = reach::missing(verb, kind, namespace);
+            let missing = reach::missing(verb, kind, namespace).as_guard_says(message);
             let told = told(message);
             // The guard says itself who may.
             match told.contains("who may: ") {

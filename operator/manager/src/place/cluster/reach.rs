@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use http::Method;
-use idm_permission::{GROUP, Kind, Permission, Verb};
+use idm_permission::{Denial, GROUP, Kind, Permission, Scope, Verb};
 use idm_types::{Clock, Uptime};
 use serde_json::{Value, json};
 
 use super::Caller;
 use super::request::{Asked, in_namespace, send, together};
 use super::text;
-use crate::failure::{Code, Failure, Missing};
+use crate::failure::{Code, Failure};
 use crate::kind::ObjectKind;
 use crate::session::TokenId;
 use crate::table::Later;
@@ -85,22 +85,16 @@ impl Right {
     }
 }
 
-/// The permission that is missing, for who can give it.
-pub(super) fn missing(verb: Verb, kind: Kind, namespace: &str) -> Missing {
-    let in_namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
-    let place = in_namespace.map_or_else(|| " --system".to_owned(), |namespace| format!(" -n {namespace}"));
-    Missing {
-        permission: format!("{} {}", verb.name(), kind.name()),
-        scope: in_namespace.map_or_else(|| "every namespace".to_owned(), |namespace| format!("namespace {namespace}")),
-        granted_by: Vec::new(),
-        verb: Some(verb.name().to_owned()),
-        kind: Some(kind.name().to_owned()),
-        namespace: in_namespace.map(str::to_owned),
-        who_can: Some(format!("idm who-can {} {}{place}", verb.name(), kind.name().to_ascii_lowercase())),
+/// The permission that is missing, for who can give it; without a namespace, in all of them.
+pub(super) fn missing(verb: Verb, kind: Kind, namespace: &str) -> Denial {
+    let place = if namespace.is_empty() { Scope::System } else { Scope::of(namespace, None) };
+    match Permission::new(verb, kind) {
+        Some(permission) => Denial::of(permission, &place),
+        None => Denial::of_other_kind(verb.name(), kind.name(), place.project()),
     }
 }
 
-pub(super) fn forbidden(message: &str, missing: Missing) -> Failure {
+pub(super) fn forbidden(message: &str, missing: Denial) -> Failure {
     let message = match &missing.who_can {
         Some(line) => format!("{message}; who may: {line}"),
         None => message.to_owned(),

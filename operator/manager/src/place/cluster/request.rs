@@ -5,13 +5,13 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Limited};
-use idm_permission::{GROUP, Kind, Verb};
+use idm_permission::{Denial, GROUP, Kind, Verb};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
 
 use super::text;
-use crate::failure::{Code, Failure, FieldConflict, Missing};
+use crate::failure::{Code, Failure, FieldConflict};
 use crate::kind::ObjectKind;
 use crate::table::Later;
 use crate::wire::FindingView;
@@ -111,7 +111,8 @@ impl Answer {
             403 => {
                 let mut failure = Failure::new(Code::Forbidden, said("the API server does not allow it"));
                 failure.missing = asked.permission.map(|(verb, kind, namespace)| {
-                    Box::new(told_missing(&told, super::reach::missing(verb, kind, namespace)))
+                    // The guard knows the team: what it says is more exact.
+                    Box::new(super::reach::missing(verb, kind, namespace).as_guard_says(&told))
                 });
                 failure
             }
@@ -161,24 +162,6 @@ fn finding(cause: &Value) -> FindingView {
 fn without_object(message: &str) -> &str {
     let repeated = message.strip_prefix("Invalid value: \"{").and_then(|rest| rest.rsplit_once("\": "));
     repeated.map_or(message, |(_, reason)| reason)
-}
-
-/// The guard knows the team: what it says is more exact.
-fn told_missing(told: &str, missing: Missing) -> Missing {
-    let line = told.split("who may: ").nth(1).and_then(|rest| rest.lines().next());
-    let line = line.map(str::trim).filter(|line| line.starts_with("idm who-can "));
-    let Some(line) = line else { return missing };
-    let mut words = line.split_whitespace().skip(2);
-    let verb = words.next().map(str::to_owned).or(missing.verb);
-    let team = line.split(" --team ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let scope = match (team, line.ends_with(" --system")) {
-        (Some(team), _) => format!("{}, team {team}", missing.scope),
-        (None, true) => "the system".to_owned(),
-        (None, false) => missing.scope,
-    };
-    let kind = missing.kind.clone().unwrap_or_default();
-    let permission = format!("{} {kind}", verb.clone().unwrap_or_default());
-    Missing { permission, scope, verb, who_can: Some(line.to_owned()), ..missing }
 }
 
 /// The name in `conflict with "kubectl" using …`.
@@ -234,7 +217,7 @@ mod tests {
         let missing = failure.missing.expect("a permission");
         assert_eq!(
             (missing.permission.as_str(), missing.scope.as_str()),
-            ("revoke Credential", "namespace shop, team web")
+            ("revoke Credential", "team `web` of project `shop`")
         );
         assert_eq!(missing.who_can.as_deref(), Some("idm who-can revoke credentials -n shop --team web"));
         let plain = answer(403, json!({"message": "credentials is forbidden"}));

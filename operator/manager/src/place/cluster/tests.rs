@@ -187,7 +187,8 @@ async fn who_may_not_is_told_what_is_missing_and_who_may() {
         assert_eq!((reply.status, &error["code"]), (403, &json!("Forbidden")), "{method} {path}: {}", reply.body);
         let missing = &error["missing"];
         assert_eq!((&missing["verb"], &missing["kind"]), (&json!(verb), &json!("Credential")));
-        assert_eq!((&missing["namespace"], &missing["scope"]), (&json!("shop"), &json!("namespace shop")));
+        assert_eq!((&missing["namespace"], &missing["scope"]), (&json!("shop"), &json!("project `shop`")));
+        assert_eq!(missing["decision"], error["id"]);
         assert_eq!(missing["whoCan"], format!("idm who-can {verb} credential -n shop"));
         assert_eq!(error["id"].as_str().map(str::len), Some(26));
     }
@@ -432,6 +433,7 @@ async fn a_credential_is_asked_for_and_answered_in_the_names_of_the_sessions() {
     assert_eq!(ana.ask("POST", "requests/shop", wanted).await.status, 409);
 
     // The operator reads it.
+    bed.cluster.store(OURS, "credentialrequests", stored());
     let mut object = stored();
     let hash = idm_compile::request_hash(&object);
     object["status"] = json!({"hash": hash, "encryptedKey": "e.y.J",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use idm_compile::{Layout, Settings, World, compile, yaml};
-use idm_permission::{GROUP, Kind, Verb};
+use idm_permission::{Denial, GROUP, Kind, Verb};
 use kube::Client;
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::request::{Asked, in_namespace, query, send, together};
 use super::{reach, text};
 use crate::call::blocking;
 use crate::credential::{leave_out_sealed, supply_secrets};
-use crate::failure::{Code, Failure, Missing};
+use crate::failure::{Code, Failure};
 use crate::place::Understood;
 use crate::table::Later;
 
@@ -33,7 +33,7 @@ const PAGE: &str = "500";
 /// A list of objects that was read, or could not be.
 enum Listed {
     Here(Vec<Value>),
-    Missing(Missing),
+    Missing(Denial),
 }
 
 /// The objects of a namespace.
@@ -41,7 +41,7 @@ pub(super) struct Objects {
     namespace: String,
     others: Vec<Value>,
     ours: Vec<Value>,
-    missing: Vec<Missing>,
+    missing: Vec<Denial>,
 }
 
 /// The namespace as it is.
@@ -121,7 +121,7 @@ fn read(documents: &[Value], namespace: &str, settings: Settings) -> World {
     world
 }
 
-async fn others(client: &Client, namespace: &str, missing: &mut Vec<Missing>) -> Result<Vec<Value>, Failure> {
+async fn others(client: &Client, namespace: &str, missing: &mut Vec<Denial>) -> Result<Vec<Value>, Failure> {
     let classes = (GATEWAY_API, "gateway.networking.k8s.io/v1", "GatewayClass", "gatewayclasses");
     let in_it = OTHERS.iter().map(|other| (*other, namespace));
     let mut work: Vec<Later<'_, Listed>> = Vec::new();
@@ -132,7 +132,7 @@ async fn others(client: &Client, namespace: &str, missing: &mut Vec<Missing>) ->
     Ok(gathered(together(work).await?, missing))
 }
 
-async fn ours(client: &Client, namespace: &str, missing: &mut Vec<Missing>) -> Result<Vec<Value>, Failure> {
+async fn ours(client: &Client, namespace: &str, missing: &mut Vec<Denial>) -> Result<Vec<Value>, Failure> {
     let mut work: Vec<Later<'_, Listed>> = Vec::new();
     for kind in Kind::ALL {
         let path = in_namespace(&format!("/apis/{GROUP}/v1alpha1"), kind.resource(), namespace);
@@ -142,7 +142,7 @@ async fn ours(client: &Client, namespace: &str, missing: &mut Vec<Missing>) -> R
     Ok(gathered(together(work).await?, missing))
 }
 
-fn gathered(lists: Vec<Listed>, missing: &mut Vec<Missing>) -> Vec<Value> {
+fn gathered(lists: Vec<Listed>, missing: &mut Vec<Denial>) -> Vec<Value> {
     let mut all = Vec::new();
     for list in lists {
         match list {
@@ -154,20 +154,11 @@ fn gathered(lists: Vec<Listed>, missing: &mut Vec<Missing>) -> Vec<Value> {
 }
 
 /// A permission on a kind that is not ours, which roles of the cluster give.
-fn foreign(kind: &str, namespace: &str) -> Missing {
-    let in_namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
-    Missing {
-        permission: format!("get {kind}"),
-        scope: in_namespace.map_or_else(|| "the cluster".to_owned(), |namespace| format!("namespace {namespace}")),
-        granted_by: Vec::new(),
-        verb: Some("get".to_owned()),
-        kind: Some(kind.to_owned()),
-        namespace: in_namespace.map(str::to_owned),
-        who_can: None,
-    }
+fn foreign(kind: &str, namespace: &str) -> Denial {
+    Denial::of_other_kind("get", kind, Some(namespace).filter(|namespace| !namespace.is_empty()))
 }
 
-async fn list(client: &Client, path: String, version: String, kind: &str, told: Missing) -> Result<Listed, Failure> {
+async fn list(client: &Client, path: String, version: String, kind: &str, told: Denial) -> Result<Listed, Failure> {
     let (mut items, mut next) = (Vec::new(), String::new());
     loop {
         let page = format!("{path}{}", query(&[("limit", PAGE), ("continue", &next)]));
@@ -193,7 +184,7 @@ async fn list(client: &Client, path: String, version: String, kind: &str, told: 
 }
 
 /// The Secrets and ConfigMaps that the objects name, as far as the person may read them.
-async fn named(client: &Client, world: &World, missing: &mut Vec<Missing>) -> Result<Vec<Value>, Failure> {
+async fn named(client: &Client, world: &World, missing: &mut Vec<Denial>) -> Result<Vec<Value>, Failure> {
     let kinds: BTreeMap<&str, (&str, Vec<String>)> = BTreeMap::from([
         ("Secret", ("secrets", world.secret_names())),
         ("ConfigMap", ("configmaps", world.config_map_names())),
@@ -202,8 +193,8 @@ async fn named(client: &Client, world: &World, missing: &mut Vec<Missing>) -> Re
     for (kind, (resource, mut names)) in kinds {
         if names.len() > MOST_NAMED {
             names.truncate(MOST_NAMED);
-            let scope = format!("namespace {}, beyond the first {MOST_NAMED}", world.namespace);
-            missing.push(Missing { scope, ..foreign(kind, &world.namespace) });
+            let scope = format!("project `{}`, beyond the first {MOST_NAMED}", world.namespace);
+            missing.push(Denial { scope, ..foreign(kind, &world.namespace) });
         }
         let path = in_namespace("/api/v1", resource, &world.namespace);
         let mut work: Vec<Later<'_, Listed>> = Vec::new();

@@ -4,13 +4,13 @@
 use http::Method;
 use idm_compile::{Cause, Finding};
 use idm_diff::{Content, diff};
-use idm_permission::Verb;
+use idm_permission::{Denial, Verb};
 use kube::Client;
 use serde_json::{Value, json};
 
 use super::request::{Answer, Asked, collection, query, send};
 use super::{merge, owner, read, text, world};
-use crate::failure::{Code, Failure, Missing, OwnedElsewhere};
+use crate::failure::{Code, Failure, OwnedElsewhere};
 use crate::place::draft::content_of;
 use crate::place::folder::snapshot::view as finding_view;
 use crate::place::{Draft, ObjectRef};
@@ -192,10 +192,10 @@ async fn compiled(client: &Client, draft: &Draft, wanted: Value) -> Result<(Vec<
 }
 
 /// A finding that something is not there is none where the person may not read its kind, which the finding names.
-fn as_far_as_known(finding: &Finding, missing: &[Missing]) -> FindingView {
+fn as_far_as_known(finding: &Finding, missing: &[Denial]) -> FindingView {
     let shown = finding_view(finding);
     let looks = [Cause::TargetNotFound, Cause::RefNotFound, Cause::RefNotPermitted, Cause::InvalidRef];
-    let is_named = |missing: &&Missing| match missing.kind.as_deref() {
+    let is_named = |missing: &&Denial| match missing.kind.as_deref() {
         // A Gateway of no class is nobody's, and neither are its routes.
         Some("GatewayClass") => ["Gateway", "Route"].iter().any(|kind| shown.message.contains(kind)),
         kind => kind.is_some_and(|kind| shown.message.contains(kind)),

@@ -136,8 +136,8 @@ fn checks_of_requests() -> Vec<Check> {
     let next = "' -n ' + request.namespace + (variables.new == '' ? '' : ' --team ' + variables.new)";
     let may_not = |verb: &str, why: &str| {
         format!(
-            "'user ' + request.userInfo.username + ' may not {verb} credentials' + {place} + '{why}; \
-             who may: idm who-can {verb} credentials' + {next}"
+            "'user ' + request.userInfo.username + ' may not {verb} credentials' + {place} + '{why}\
+             {WHO_MAY}{WHO_CAN}{verb} credentials' + {next}"
         )
     };
     let holds = |verb: &str| asks("'credentials'", "team", "variables.new", &format!("'{verb}'"));

@@ -49,8 +49,10 @@ pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system
         match need {
             Need::Permission(permission, place) => can(bindings, person, permission, &place).map(drop)?,
             Need::Grant(role, place) => may_grant(bindings, person, &role, &place).map(drop)?,
-            Need::Be(name, why) if person.username != name => return Err(never(write, why)),
-            Need::BeAnother(name, why) if person.username == name => return Err(never(write, why)),
+            Need::Be(name, why) if person.username != name => return Err(Denial::of_nobody(why, write.namespace)),
+            Need::BeAnother(name, why) if person.username == name => {
+                return Err(Denial::of_nobody(why, write.namespace));
+            }
             Need::Be(..) | Need::BeAnother(..) => {}
             Need::Withdraw(name, place) => {
                 let holds = |verb| {
@@ -61,15 +63,10 @@ pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system
                     holds(Verb::Delete)?;
                 }
             }
-            Need::Never(why) => return Err(never(write, why)),
+            Need::Never(why) => return Err(Denial::of_nobody(why, write.namespace)),
         }
     }
     Ok(())
-}
-
-/// The denial of a write that no permission allows.
-fn never(write: &Write<'_>, why: &str) -> Denial {
-    Denial::of_nobody(why, write.namespace)
 }
 
 /// The place of an object: the scope of a RoleBinding, the team of everything else.

@@ -433,6 +433,7 @@ async fn a_credential_is_asked_for_and_answered_in_the_names_of_the_sessions() {
     assert_eq!(ana.ask("POST", "requests/shop", wanted).await.status, 409);
 
     // The operator reads it.
+    bed.cluster.store(OURS, "credentialrequests", stored());
     let mut object = stored();
     let hash = idm_compile::request_hash(&object);
     object["status"] = json!({"hash": hash, "encryptedKey": "e.y.J",

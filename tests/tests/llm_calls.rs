@@ -54,18 +54,21 @@ impl Bed {
     }
 }
 
+/// Heads that a provider received, each with the bytes that followed.
+type Received = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A provider that answers an upgrade with these bytes, and each message of its caller with the next of these.
 struct Provider {
     address: SocketAddr,
     /// The head of each connection, and all bytes that came behind it.
-    received: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    received: Received,
 }
 
 impl Provider {
     fn start(first: Vec<u8>, answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let received: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let received = Received::default();
         let all = received.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {

@@ -55,13 +55,13 @@ impl Binding {
 ///
 /// # Errors
 /// No binding gives it.
-pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: &Scope) -> Result<Grant, Denial> {
+pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: &Scope) -> Result<Grant, Box<Denial>> {
     let gives = |binding: &&Binding| binding.role.permissions().contains(permission);
     bindings.of(person, place).find(gives).map(Binding::grant).ok_or_else(|| {
         let roles = BuiltInRole::ALL.iter().copied().filter(|role| role.permissions().contains(permission));
         let roles: Vec<_> = roles.map(Role::BuiltIn).collect();
         let granted_by = grantors(bindings, place, |binding| roles.iter().any(|role| binding.may_grant(role)));
-        Denial::of(permission, place).by(granted_by)
+        Box::new(Denial::of(permission, place).by(granted_by))
     })
 }
 
@@ -70,10 +70,10 @@ pub fn can(bindings: &Bindings, person: &Person, permission: Permission, place: 
 ///
 /// # Errors
 /// No binding of the person has such a role.
-pub fn may_grant(bindings: &Bindings, person: &Person, role: &Role, place: &Scope) -> Result<Grant, Denial> {
+pub fn may_grant(bindings: &Bindings, person: &Person, role: &Role, place: &Scope) -> Result<Grant, Box<Denial>> {
     let found = bindings.of(person, place).find(|binding| binding.may_grant(role)).map(Binding::grant);
     let granted_by = || grantors(bindings, place, |binding| binding.may_grant(role));
-    found.ok_or_else(|| Denial::of_grant(role, place).by(granted_by()))
+    found.ok_or_else(|| Box::new(Denial::of_grant(role, place).by(granted_by())))
 }
 
 impl Binding {

@@ -44,14 +44,15 @@ pub enum Need {
 ///
 /// # Errors
 /// The first need that is not met.
-pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system: &str) -> Result<(), Denial> {
+pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system: &str) -> Result<(), Box<Denial>> {
+    let nobody = |why| Box::new(Denial::of_nobody(why, write.namespace));
     for need in needs(write, system) {
         match need {
             Need::Permission(permission, place) => can(bindings, person, permission, &place).map(drop)?,
             Need::Grant(role, place) => may_grant(bindings, person, &role, &place).map(drop)?,
-            Need::Be(name, why) if person.username != name => return Err(Denial::of_nobody(why, write.namespace)),
+            Need::Be(name, why) if person.username != name => return Err(nobody(why)),
             Need::BeAnother(name, why) if person.username == name => {
-                return Err(Denial::of_nobody(why, write.namespace));
+                return Err(nobody(why));
             }
             Need::Be(..) | Need::BeAnother(..) => {}
             Need::Withdraw(name, place) => {
@@ -63,7 +64,7 @@ pub fn may_write(bindings: &Bindings, person: &Person, write: &Write<'_>, system
                     holds(Verb::Delete)?;
                 }
             }
-            Need::Never(why) => return Err(Denial::of_nobody(why, write.namespace)),
+            Need::Never(why) => return Err(nobody(why)),
         }
     }
     Ok(())

@@ -104,7 +104,7 @@ impl Blocks {
                 let mode = told["mode"].as_str().unwrap_or_default();
                 let all = told["blocks"].as_array().map(Vec::as_slice).unwrap_or_default();
                 for block in all {
-                    if print::line(&line(block)).is_err() {
+                    if print::line(line(block)).is_err() {
                         break;
                     }
                 }

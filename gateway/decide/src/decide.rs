@@ -407,7 +407,7 @@ struct Granted {
     /// A body that replaces the caller's.
     replaced: Option<Bytes>,
     /// The counting of a language model's call.
-    metering: Option<Metering>,
+    metering: Option<Box<Metering>>,
     /// The share that the limits gave.
     limited: Limited,
 }
@@ -476,7 +476,7 @@ where
         limits.take(context, policy, reserved.as_ref(), trace).await?
     };
     trace.stage = Stage::Limit;
-    let metering = called.map(|called| called.metered(&mut content)).transpose()?;
+    let metering = called.map(|called| called.metered(&mut content)).transpose()?.map(Box::new);
     trace.stage = Stage::Prepare;
     let exchanged = armed.exchange(view, source.as_ref(), &identity, context.now).await?;
     steps.make(Message::Request, &mut content, &facts)?;

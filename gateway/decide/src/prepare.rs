@@ -39,7 +39,7 @@ pub struct Forward {
     /// The results of the JOSE steps on the request, for the steps on the response.
     pub jose: Option<Value>,
     /// The counting of a language model's call.
-    pub metering: Option<Metering>,
+    pub metering: Option<Box<Metering>>,
     /// The share that the limits gave: it comes back when this is dropped, so it is kept until the answer has ended.
     pub limited: Limited,
     /// Edits of the upstream's answer.
@@ -81,7 +81,7 @@ pub(crate) struct Allowed {
     pub(crate) exchanged: Option<HeaderValue>,
     pub(crate) jose: Option<Value>,
     pub(crate) websocket: bool,
-    pub(crate) metering: Option<Metering>,
+    pub(crate) metering: Option<Box<Metering>>,
     pub(crate) limited: Limited,
 }
 

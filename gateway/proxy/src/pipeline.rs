@@ -81,7 +81,7 @@ async fn forwarded(
     body: Payload<Incoming>,
 ) -> Answer {
     let jose = outbound.forward.jose.take();
-    let metering = outbound.forward.metering;
+    let metering = outbound.forward.metering.as_deref().copied();
     let mut limited = std::mem::take(&mut outbound.forward.limited);
     let edits = outbound.forward.answer.take();
     guard.trace.stage = Stage::Upstream;

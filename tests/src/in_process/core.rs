@@ -237,7 +237,9 @@ impl Played<'_> {
             self.trace.limit = Some(size.name.clone());
             return Err(size.refusal(Reason::ResponseTooLarge));
         }
-        if let (Some(account), Some(metering)) = (Account::of(engine, &self.trace), forward.metering) {
+        if let (Some(account), Some(metering)) =
+            (Account::of(engine, &self.trace), forward.metering.as_deref().copied())
+        {
             let mut meter = Meter::new(response.status().as_u16(), response.headers(), metering.call);
             meter.see(response.body());
             if metering.hides_usage && meter.is_streamed() {

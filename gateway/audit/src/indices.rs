@@ -97,9 +97,9 @@ pub(crate) fn fields() -> Map<String, Value> {
 }
 
 #[cfg(test)]
+mod dashboards;
+#[cfg(test)]
 mod tests {
-    mod dashboards;
-
     use super::*;
 
     #[test]

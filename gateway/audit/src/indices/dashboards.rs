@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use idm_types::Reason;
 use serde_json::Value;
 
-use super::super::fields;
+use super::fields;
 
 const SETS: [&str; 2] = ["kibana", "opensearch-dashboards"];
 

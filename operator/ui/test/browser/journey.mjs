@@ -18,6 +18,8 @@ const PAGES = [
   "/explain",
   "/decoder",
   "/topology",
+  "/my-access",
+  "/requests",
 ];
 
 export async function journey(idm, opened) {

@@ -223,6 +223,7 @@ fn what_a_baseline_cannot_say_is_a_finding_at_its_field() {
     };
     let limit = "limits: [{name: a, rate: {requests: 1, perSeconds: 1}}]";
     let tokens = "limits: [{name: a, key: AllCallers, tokens: {tokens: 100000, per: Day}}]";
+    let cost = "limits: [{name: a, key: AllCallers, cost: {amount: '5', currency: EUR, per: Day}}]";
     for (baseline, path) in [
         ("", "spec.baseline"),
         ("methods: [magic]", "spec.baseline.methods[0]"),
@@ -235,6 +236,7 @@ fn what_a_baseline_cannot_say_is_a_finding_at_its_field() {
         (limit, "spec.baseline.limits[0].key"),
         (&format!("methods: [anonymous], {limit}"), "spec.baseline.limits[0].key"),
         (tokens, "spec.baseline.limits[0].tokens"),
+        (cost, "spec.baseline.limits[0].cost"),
     ] {
         assert_eq!(at(&platform(baseline)), (path.to_owned(), Cause::Invalid), "{baseline}");
     }

@@ -75,9 +75,15 @@ pub(crate) fn lower_baseline(
                        `key` to 'Address' or 'AllCallers', or `methods` without 'anonymous'";
         notes.fail::<()>(format!("spec.baseline.limits[{i}].key"), Cause::Invalid, message);
     }
-    if let Some(i) = baseline.limits.iter().position(|limit| is_of_models(&limit.kind)) {
-        let message = "`tokens` and `cost` must be set in the policy with `llm`: other routes use none";
-        notes.fail::<()>(format!("spec.baseline.limits[{i}]"), Cause::Invalid, message);
+    let of_models = |limit: &Limit| match limit.kind {
+        LimitKind::Tokens { .. } => Some("tokens"),
+        LimitKind::Cost { .. } => Some("cost"),
+        _ => None,
+    };
+    let mut limits = baseline.limits.iter().enumerate();
+    if let Some((i, field)) = limits.find_map(|(i, limit)| of_models(limit).map(|field| (i, field))) {
+        let message = format!("`{field}` must be set in the policy with `llm`: other routes use none");
+        notes.fail::<()>(format!("spec.baseline.limits[{i}].{field}"), Cause::Invalid, message);
     }
     let is_empty = methods.is_none() && issuers.is_none() && baseline.access.is_open();
     if is_empty && conditions.is_none() && limits.is_none() {
@@ -98,10 +104,6 @@ fn check_access(access: &wire::Access, notes: &mut Notes<'_>) {
             "`access` of a baseline must not name models: list them in `llm` of the policy, since other routes have none",
         );
     }
-}
-
-fn is_of_models(kind: &LimitKind) -> bool {
-    matches!(kind, LimitKind::Tokens { .. } | LimitKind::Cost { .. })
 }
 
 const CLASS: &str = "GatewayClass";

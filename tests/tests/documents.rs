@@ -21,6 +21,22 @@ spec:
   hostnames: [shop.example]
   rules: [{backendRefs: [{name: orders, port: 80}]}]
 ---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: payments}
+spec:
+  parentRefs: [{name: shop}]
+  hostnames: [payments.example]
+  rules: [{backendRefs: [{name: orders, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: invoices}
+spec:
+  parentRefs: [{name: shop}]
+  hostnames: [invoices.example]
+  rules: [{backendRefs: [{name: orders, port: 80}]}]
+---
 apiVersion: v1
 kind: Service
 metadata: {name: orders}

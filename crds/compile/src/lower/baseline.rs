@@ -80,8 +80,8 @@ pub(crate) fn lower_baseline(
         LimitKind::Cost { .. } => Some("cost"),
         _ => None,
     };
-    let mut limits = baseline.limits.iter().enumerate();
-    if let Some((i, field)) = limits.find_map(|(i, limit)| of_models(limit).map(|field| (i, field))) {
+    let mut numbered = baseline.limits.iter().enumerate();
+    if let Some((i, field)) = numbered.find_map(|(i, limit)| of_models(limit).map(|field| (i, field))) {
         let message = format!("`{field}` must be set in the policy with `llm`: other routes use none");
         notes.fail::<()>(format!("spec.baseline.limits[{i}].{field}"), Cause::Invalid, message);
     }

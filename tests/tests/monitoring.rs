@@ -158,7 +158,7 @@ fn every_alert_begins_when_it_should() {
         let description = rule["annotations"]["description"].as_str().unwrap_or_default();
         assert!(description.len() > 80, "{alert} does not say what to do");
     }
-    assert_eq!(rules.len(), 19);
+    assert_eq!(rules.len(), 20);
 }
 
 #[test]

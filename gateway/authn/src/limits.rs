@@ -51,8 +51,8 @@ pub enum ArmedLimitKind {
     ResponseSize(u64),
 }
 
-/// The most that a call to a language model may use: of tokens or millionths, by the completion tokens of a call that does
-/// not say how many it takes.
+/// The most that a call to a language model may use: of tokens or millionths, by the completion tokens of a call that
+/// does not say how many it takes.
 pub type Reserves<'r> = &'r dyn Fn(Unit, u64) -> u64;
 
 impl ArmedLimitKind {
@@ -109,8 +109,8 @@ impl ArmedLimit {
         Ok(Self { name, kind, policy_item, on_loss, key: *key, owner })
     }
 
-    /// The need of a request for it, of which `reserves` says what a call to a language model reserves. `None`: it counts
-    /// nothing.
+    /// The need of a request for it, of which `reserves` says what a call to a language model reserves. `None`: it
+    /// counts nothing.
     pub fn need(&self, caller: &str, address: IpAddr, reserves: Option<Reserves<'_>>) -> Option<Need> {
         let (counter, number) = match &self.kind {
             ArmedLimitKind::Requests(counter) => (counter, 1),

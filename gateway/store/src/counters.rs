@@ -155,8 +155,8 @@ impl Taken {
     }
 
     /// The same, and reserves as much again from all of these counters, or nothing from any. Returns the position and
-    /// unit of a counter that has not enough left. The error is a store that is away, where a limit denies then. What was
-    /// not reserved stays taken.
+    /// unit of a counter that has not enough left. The error is a store that is away, where a limit denies then. What
+    /// was not reserved stays taken.
     pub async fn renew(&mut self, used: Used, now: Timestamp) -> Result<Option<(usize, Unit)>, StoreError> {
         let settled = self.settle_all(used);
         let need = |(position, _): &(usize, Unit)| self.items.get(*position).map(|item| item.need.clone());

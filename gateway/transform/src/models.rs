@@ -43,8 +43,8 @@ impl NamedModels {
 }
 
 impl NamedModels {
-    /// Whether a list permits all of them; `whose` names the object that has the list. A call that names none is refused:
-    /// nobody knows which model the provider would take.
+    /// Whether a list permits all of them; `whose` names the object that has the list. A call that names none is
+    /// refused: nobody knows which model the provider would take.
     pub fn permitted_by(&self, list: &ModelList, whose: &dyn Fn() -> String) -> Result<(), Refusal> {
         let refused = |why: String| Err(Refusal::new(Reason::ModelNotAllowed, format!("{}: {why}", whose())));
         match self {

@@ -70,8 +70,8 @@ pub struct PriceTable {
     pub models: Vec<ModelPrice>,
 }
 
-/// A call whose model has no price, or that names none: `Deny` refuses it (403 `ModelPriceUnknown`), `Free` lets it cost
-/// nothing. Unset means `Deny`.
+/// A call whose model has no price, or that names none: `Deny` refuses it (403 `ModelPriceUnknown`), `Free` lets it
+/// cost nothing. Unset means `Deny`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UnknownModel {
     /// They are refused.

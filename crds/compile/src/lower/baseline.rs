@@ -101,7 +101,7 @@ fn check_access(access: &wire::Access, notes: &mut Notes<'_>) {
     }
     if access.models.is_some() || access.except_models.is_some() {
         refuse(
-            "`access` of a baseline must not name models: list them in `llm` of the policy, since other routes have none",
+            "`access` of a baseline must not name models: list them in `llm` of the policy: other routes have none",
         );
     }
 }

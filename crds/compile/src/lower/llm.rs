@@ -15,7 +15,7 @@ use crate::{Cause, World};
 /// The largest request to a language model that is read; prompts with pictures are large.
 const DEFAULT_MODEL_REQUEST: i64 = 16 << 20;
 
-/// The provider of a policy with these limits; what cannot be lowered is a finding, and then the policy is not in force.
+/// The provider of a policy with these limits; what cannot be lowered is a finding, and the policy is not in force.
 pub(crate) fn lower_policy_llm(
     world: &World,
     llm: Option<&wire::Llm>,

@@ -1,4 +1,4 @@
-//! The permissions of a person: the API server is asked about every permission, one review each, many at a time. Answers
+//! The permissions of a person: the API server is asked about each permission, one review each, many at a time. Answers
 //! are kept for a few seconds, so that a page does not ask twice; the API server decides again whatever is done.
 
 use std::collections::{BTreeMap, HashMap};

@@ -100,9 +100,7 @@ fn check_access(access: &wire::Access, notes: &mut Notes<'_>) {
         refuse("`access` of a baseline must not name policies: it is for all of them");
     }
     if access.models.is_some() || access.except_models.is_some() {
-        refuse(
-            "`access` of a baseline must not name models: list them in `llm` of the policy: other routes have none",
-        );
+        refuse("`access` of a baseline must not name models: list them in `llm` of the policy: other routes have none");
     }
 }
 
